@@ -1,0 +1,122 @@
+"""ResNet-26 as the multi-domain papers have it: separable (Guo et al.) and plain (Rebuffi et al.)."""
+
+import keras
+from keras import ops
+
+NUM_STAGES = 3
+BLOCKS_PER_STAGE = 4
+
+
+class ResNet26(keras.layers.Layer):
+    """Stem, three stages of four residual blocks, normalisation, ReLU and the mean over all positions.
+
+    Wiring only: the convolutions and normalisations come from the sharing method. The stem keeps the resolution and
+    has no ReLU; the first block of each stage halves the resolution.
+
+    Args:
+        method: A `SharingMethod`.
+        stem_filters: Channels after the stem.
+        stage_filters: Channels of the three stages.
+        separable: Separable 3x3 convolutions instead of plain ones.
+
+    Input shape: (batch, height, width, 3).
+    Output shape: (batch, stage_filters[-1]), float32.
+
+    Reference: Guo et al., AAAI 2019, "Implementation Details"; Rebuffi et al., NeurIPS 2017, section 3.
+    """
+
+    def __init__(self, method, stem_filters, stage_filters, separable, **kwargs):
+        super().__init__(**{"dtype": method.dtype, "name": "backbone", **kwargs})
+        self.stem_filters = stem_filters
+        self.stage_filters = tuple(stage_filters)
+
+        def conv(filters, strides, name, last=False):
+            if separable:
+                return method.separable_conv(filters, strides=strides, last=last, name=name)
+            return method.conv(filters, strides=strides, name=name)
+
+        self.stem_conv = conv(stem_filters, 1, "stem_conv")
+        self.stem_norm = method.normalization(name="stem_norm")
+        self.blocks = []
+        for stage, filters in enumerate(self.stage_filters, start=1):
+            for block in range(1, BLOCKS_PER_STAGE + 1):
+                last = stage == NUM_STAGES and block == BLOCKS_PER_STAGE
+                self.blocks.append(
+                    ResidualBlock(
+                        conv(filters, 2 if block == 1 else 1, "conv1"),
+                        method.normalization(name="norm1"),
+                        conv(filters, 1, "conv2", last),
+                        method.normalization(name="norm2"),
+                        halves=block == 1,
+                        dtype=method.dtype,
+                        name=f"stage{stage}_block{block}",
+                    )
+                )
+        self.final_norm = method.normalization(name="final_norm")
+
+    def build(self, input_shape):
+        self.stem_conv.build(input_shape)
+        shape = self.stem_conv.compute_output_shape(input_shape)
+        self.stem_norm.build(shape)
+        for block in self.blocks:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        self.final_norm.build(shape)
+
+    def call(self, inputs, domain, training=False):
+        x = self.stem_norm(self.stem_conv(inputs, domain=domain), domain=domain, training=training)
+        for block in self.blocks:
+            x = block(x, domain=domain, training=training)
+        x = ops.relu(self.final_norm(x, domain=domain, training=training))
+        return ops.mean(ops.cast(x, "float32"), axis=(1, 2))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.stage_filters[-1])
+
+
+class ResidualBlock(keras.layers.Layer):
+    """Convolution, norm, ReLU, convolution, norm, plus the shortcut, ReLU.
+
+    Where the block halves the resolution and doubles the channels, the shortcut is a 2x2 average pooling padded with
+    as many channels of zeros: it has no parameters.
+
+    Input shape: (batch, height, width, channels).
+    Output shape: the same, or (batch, ceil(height / 2), ceil(width / 2), 2 * channels).
+    """
+
+    def __init__(self, conv1, norm1, conv2, norm2, halves, **kwargs):
+        super().__init__(**kwargs)
+        self.conv1, self.norm1, self.conv2, self.norm2 = conv1, norm1, conv2, norm2
+        self.halves = halves
+
+    def build(self, input_shape):
+        shape = input_shape
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            conv.build(shape)
+            shape = conv.compute_output_shape(shape)
+            norm.build(shape)
+
+    def call(self, inputs, domain, training=False):
+        x = self.conv1(inputs, domain=domain)
+        x = ops.relu(self.norm1(x, domain=domain, training=training))
+        x = self.conv2(x, domain=domain)
+        x = self.norm2(x, domain=domain, training=training)
+        shortcut = inputs
+        if self.halves:
+            shortcut = ops.average_pool(inputs, 2, strides=2, padding="same")
+            missing = x.shape[-1] - inputs.shape[-1]
+            shortcut = ops.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, missing)))
+        return ops.relu(x + shortcut)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv2.compute_output_shape(self.conv1.compute_output_shape(input_shape))
+
+
+def resnet26_separable(method, width=64):
+    """Separable ResNet-26: stem of `width` channels, stages of 2, 4 and 8 times as many (Guo et al., AAAI 2019)."""
+    return ResNet26(method, width, (2 * width, 4 * width, 8 * width), separable=True)
+
+
+def resnet26(method, width=64):
+    """Plain ResNet-26: stages of `width`, 2 and 4 times as many channels, stem of half (Rebuffi et al., 2017)."""
+    return ResNet26(method, width // 2, (width, 2 * width, 4 * width), separable=False)

@@ -1,0 +1,82 @@
+"""One variable per domain, selected by name or gathered by id."""
+
+import keras
+from keras import ops
+
+from tfmdl.domains import SHARED
+
+
+class DomainBank(keras.layers.Layer):
+    """One variable per domain (or one for all), and the only place where a domain picks its own.
+
+    `select` takes the domain as a name, and then gives that domain's variable without any gather; as an int32
+    scalar; or as an int32 vector, and then gives one value an image: the domain-indexed gather. Ids count the
+    `domains` from 0. Each domain has a variable of its own rather than a slice of a stacked one, so that weight
+    decay, momentum and moving statistics of a domain cannot touch another's.
+
+    Args:
+        domains: Names of the domains, in the order of their ids.
+        shared: One variable, named `shared`, serves all domains.
+        initializer: Initializer of each variable.
+        learned: False for variables that no gradient changes (moving statistics).
+
+    Raises:
+        ValueError: if `domains` is empty or names one twice.
+    """
+
+    def __init__(self, domains, shared=False, initializer="zeros", learned=True, **kwargs):
+        super().__init__(**kwargs)
+        if not domains or len(set(domains)) != len(domains):
+            raise ValueError(f"`domains` must name at least one domain, each once; received domains={domains}")
+        self.domains = tuple(domains)
+        self.shared = shared
+        self.initializer = keras.initializers.get(initializer)
+        self.learned = learned
+        self.variable_of = {}
+
+    def build(self, shape):
+        """Makes the variables, each of `shape`: the shape of one domain's value, not of an input."""
+        # Under a mixed policy values are cast down for the layer that calls; a float32 bank stays float32 in any.
+        mixed = self.compute_dtype != self.variable_dtype
+        for owner in (SHARED,) if self.shared else self.domains:
+            self.variable_of[owner] = self.add_weight(
+                shape=shape, initializer=self.initializer, trainable=self.learned, autocast=mixed, name=owner
+            )
+
+    def variable(self, domain):
+        """Returns the variable that serves the domain named `domain`.
+
+        Raises:
+            ValueError: if there is no such domain.
+        """
+        if domain not in self.domains:
+            raise ValueError(f"`domain` must be one of {', '.join(self.domains)}; received domain={domain!r}")
+        return self.variable_of[SHARED if self.shared else domain]
+
+    def select(self, domain):
+        """Returns a domain's value, in the compute dtype of the layer that calls.
+
+        Args:
+            domain: A name, an int32 scalar, or an int32 vector of shape (batch,).
+
+        Returns:
+            A tensor of the bank's shape; for a vector, unless the variable is shared, of (batch, *shape).
+        """
+        if self.shared:
+            return self.variable_of[SHARED].value
+        if isinstance(domain, str):
+            return self.variable(domain).value
+        return ops.take(self.stacked(), domain, axis=0)
+
+    def stacked(self):
+        """Returns the values of all domains, (number of domains, *shape)."""
+        return ops.stack([self.variable(domain).value for domain in self.domains])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "domains": list(self.domains),
+            "shared": self.shared,
+            "initializer": keras.initializers.serialize(self.initializer),
+            "learned": self.learned,
+        }

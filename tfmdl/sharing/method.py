@@ -1,0 +1,35 @@
+"""What a sharing method is asked for."""
+
+import abc
+
+
+class SharingMethod(abc.ABC):
+    """Decides which parts of a network the domains share; knows nothing of how the parts are wired.
+
+    A backbone asks it for convolutions and normalisations, each called as `layer(inputs, domain=domain)`.
+
+    Args:
+        domains: Names of the domains, in the order of their ids.
+        share_last_pointwise: The last pointwise kernel is shared like the others; by default it is each domain's own,
+            as the authors have it.
+        dtype: Keras dtype policy of the layers.
+    """
+
+    name: str
+
+    def __init__(self, domains, *, share_last_pointwise=False, dtype="float32"):
+        self.domains = tuple(domains)
+        self.share_last_pointwise = share_last_pointwise
+        self.dtype = dtype
+
+    @abc.abstractmethod
+    def separable_conv(self, filters, *, strides, last, name):
+        """Returns a depthwise 3x3 and pointwise 1x1 convolution; `last` marks the network's last one."""
+
+    @abc.abstractmethod
+    def conv(self, filters, *, strides, name):
+        """Returns a 3x3 convolution."""
+
+    @abc.abstractmethod
+    def normalization(self, *, name):
+        """Returns a normalisation over (batch, height, width)."""

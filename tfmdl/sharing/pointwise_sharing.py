@@ -1,0 +1,36 @@
+"""Pointwise kernels shared, depthwise kernels per domain: the paper's proposal."""
+
+from tfmdl.layers import DomainBatchNormalization, DomainSeparableConv2D
+from tfmdl.sharing.method import SharingMethod
+
+
+class PointwiseSharing(SharingMethod):
+    """Shares the pointwise kernels (cross-channel correlations) between domains.
+
+    Each domain owns its depthwise kernels, the last pointwise kernel, the normalisation and the head.
+
+    Reference: Guo et al., "Depthwise Convolution is All You Need for Learning Multiple Visual Domains", AAAI 2019
+    ("Proposed Approach" of Table 1).
+    """
+
+    name = "pointwise_sharing"
+
+    def separable_conv(self, filters, *, strides, last, name):
+        return DomainSeparableConv2D(
+            filters,
+            self.domains,
+            strides=strides,
+            share_depthwise=False,
+            share_pointwise=self.share_last_pointwise or not last,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def conv(self, filters, *, strides, name):
+        raise ValueError(
+            "method pointwise_sharing shares pointwise kernels, and a plain convolution has none: "
+            "use --backbone=resnet26_separable"
+        )
+
+    def normalization(self, *, name):
+        return DomainBatchNormalization(self.domains, dtype=self.dtype, name=name)
