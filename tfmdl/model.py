@@ -101,35 +101,52 @@ class MultiDomainClassifier(keras.Model):
         Args:
             domain: Name of the domain.
             dropout: Share of the pooled features that training drops.
+
+        Raises:
+            ValueError: if there is no such domain.
         """
+        self.domain_id(domain)
         image = keras.Input((None, None, 3), dtype=self.compute_dtype, name="image")
         features = self.backbone(image, domain=domain)
-        return keras.Model(image, self._classify(features, domain, dropout), name="tower")
+        return self._network(image, self._classify(features, domain, dropout), "tower")
 
     def mixed(self, dropout=0.0):
         """Returns the mixed graph as a functional Keras model; arguments and result as in `call` and `tower`."""
         image = keras.Input((None, None, 3), dtype=self.compute_dtype, name="image")
         domain = keras.Input((), dtype="int32", name="domain")
         features = self.backbone(image, domain=domain)
-        return keras.Model(
-            {"image": image, "domain": domain}, self._classify(features, domain, dropout), name="mixed"
-        )
+        inputs = {"image": image, "domain": domain}
+        return self._network(inputs, self._classify(features, domain, dropout), "mixed")
 
     def _classify(self, features, domain, dropout):
         if dropout:
             features = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(features)
         return self.head(features, domain=domain)
 
+    def _network(self, inputs, outputs, name):
+        network = keras.Model(inputs, outputs, name=name)
+        network.dtype_policy = self.dtype_policy  # by it `compile` decides whether to scale the loss
+        return network
+
     def train_only(self, domains=(), shared=False):
         """Freezes all variables but those of `domains` and, if `shared`, the shared ones.
 
         Keras reads this when a model is compiled: call it before.
+
+        Raises:
+            ValueError: if there is no such domain.
         """
+        for domain in domains:
+            self.domain_id(domain)
         owners = {*domains, *((SHARED,) if shared else ())}
-        for layer in self._flatten_layers(include_self=False):
-            if isinstance(layer, DomainBank) and layer.learned:
-                for owner, variable in layer.variable_of.items():
+        for bank in self.banks():
+            if bank.learned:
+                for owner, variable in bank.variable_of.items():
                     variable.trainable = owner in owners
+
+    def banks(self):
+        """Returns the banks that hold all variables of the model."""
+        return [layer for layer in self._flatten_layers(include_self=False) if isinstance(layer, DomainBank)]
 
     def get_config(self):
         return {
@@ -144,6 +161,6 @@ class MultiDomainClassifier(keras.Model):
 
 
 def slot_and_owner(variable):
-    """Returns the slot of a variable in the network ("backbone/stem_norm/gamma") and the owner: a domain or "shared"."""
+    """Returns a variable's slot in the network ("backbone/stem_norm/gamma") and its owner: a domain or "shared"."""
     slot, _, owner = variable.path.rpartition("/")
     return slot, owner

@@ -33,24 +33,25 @@ FEATURES = {
 def serialize_example(
     *, encoded: bytes, image_format: str, height: int, width: int, label: int, text: str, image_id: int
 ) -> bytes:
-    """Returns one serialized `tf.train.Example` with the features of `FEATURES`."""
+    """Returns one serialized `tf.train.Example` of `FEATURES`, the same bytes every time."""
 
-    def of_int(value):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-    def of_bytes(value):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    feature = {
-        "image/encoded": of_bytes(encoded),
-        "image/format": of_bytes(image_format.encode()),
-        "image/height": of_int(height),
-        "image/width": of_int(width),
-        "image/class/label": of_int(label),
-        "image/class/text": of_bytes(text.encode()),
-        "image/source_id": of_int(image_id),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    example = tf.train.Example()
+    features = example.features.feature
+    for key, content in (
+        ("image/encoded", encoded),
+        ("image/format", image_format.encode()),
+        ("image/class/text", text.encode()),
+    ):
+        features[key].bytes_list.value.append(content)
+    for key, number in (
+        ("image/height", height),
+        ("image/width", width),
+        ("image/class/label", label),
+        ("image/source_id", image_id),
+    ):
+        features[key].int64_list.value.append(number)
+    # The features are a map, whose order would otherwise change from process to process.
+    return example.SerializeToString(deterministic=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,4 +163,6 @@ class DatasetInfo:
 
 def converted_domains(data_dir: str | os.PathLike) -> list[str]:
     """Returns the names of the domains that are whole in `data_dir`, sorted."""
-    return sorted(path.parent.name for path in pathlib.Path(data_dir).glob(f"*/{INFO_FILE}"))
+    names = (path.parent.name for path in pathlib.Path(data_dir).glob(f"*/{INFO_FILE}"))
+    # A domain that is being built lies in a folder whose name begins with ".".
+    return sorted(name for name in names if not name.startswith("."))

@@ -17,7 +17,7 @@ class DomainBank(keras.layers.Layer):
     Args:
         domains: Names of the domains, in the order of their ids.
         shared: One variable, named `shared`, serves all domains.
-        initializer: Initializer of each variable.
+        initializer: Initializer of each variable. Keras's give the same value at each call: domains start equal.
         learned: False for variables that no gradient changes (moving statistics).
 
     Raises:
@@ -62,10 +62,10 @@ class DomainBank(keras.layers.Layer):
         Returns:
             A tensor of the bank's shape; for a vector, unless the variable is shared, of (batch, *shape).
         """
-        if self.shared:
-            return self.variable_of[SHARED].value
         if isinstance(domain, str):
             return self.variable(domain).value
+        if self.shared:
+            return self.variable_of[SHARED].value
         return ops.take(self.stacked(), domain, axis=0)
 
     def stacked(self):

@@ -43,5 +43,6 @@ else:
 
     def normalize_by(x, gamma, beta, mean, variance, epsilon):
         """Normalises by given statistics: see the TensorFlow version above."""
-        scale = gamma * ops.rsqrt(variance + epsilon)
-        return ops.cast(ops.cast(x, "float32") * scale + (beta - mean * scale), x.dtype)
+        # Centred first: with a small variance, x * scale and mean * scale would be large and all but equal.
+        centred = ops.cast(x, "float32") - mean
+        return ops.cast(centred * (gamma * ops.rsqrt(variance + epsilon)) + beta, x.dtype)

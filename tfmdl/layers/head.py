@@ -23,11 +23,13 @@ class DomainHead(keras.layers.Layer):
     Output shape: (batch, num_classes[domain]) for a name, else (batch, sum of all classes).
 
     Raises:
-        ValueError: if a domain has no class.
+        ValueError: if there is no domain, or one has no class.
     """
 
     def __init__(self, num_classes, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        if not num_classes:
+            raise ValueError(f"`num_classes` must name at least one domain; received num_classes={num_classes}")
         for domain, classes in num_classes.items():
             if classes < 1:
                 raise ValueError(f"`num_classes` must be positive; received {classes} for domain {domain!r}")
@@ -53,8 +55,7 @@ class DomainHead(keras.layers.Layer):
 
     def call(self, inputs, domain):
         if isinstance(domain, str):
-            if domain not in self.num_classes:
-                raise ValueError(f"`domain` must be one of {', '.join(self.num_classes)}; received {domain!r}")
+            self._check(domain)
             return ops.matmul(inputs, self.kernels[domain].select(domain)) + self.biases[domain].select(domain)
         kernel = ops.concatenate([self.kernels[name].select(name) for name in self.num_classes], axis=1)
         bias = ops.concatenate([self.biases[name].select(name) for name in self.num_classes])
@@ -64,8 +65,14 @@ class DomainHead(keras.layers.Layer):
         return ops.where(own, logits, MASKED_LOGIT)
 
     def compute_output_spec(self, inputs, domain):
-        classes = self.num_classes[domain] if isinstance(domain, str) else sum(self.num_classes.values())
-        return keras.KerasTensor((inputs.shape[0], classes), dtype="float32")
+        if isinstance(domain, str):
+            self._check(domain)
+            return keras.KerasTensor((inputs.shape[0], self.num_classes[domain]), dtype="float32")
+        return keras.KerasTensor((inputs.shape[0], sum(self.num_classes.values())), dtype="float32")
+
+    def _check(self, domain):
+        if domain not in self.num_classes:
+            raise ValueError(f"`domain` must be one of {', '.join(self.num_classes)}; received domain={domain!r}")
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}

@@ -67,8 +67,8 @@ class DomainBatchNormalization(keras.layers.Layer):
         outputs, mean, variance = normalize_batch(
             inputs, self.gamma.select(name), self.beta.select(name), self.epsilon
         )
-        self._move(self.moving_mean.variable(name), mean)
-        self._move(self.moving_variance.variable(name), variance)
+        for bank, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            bank.variable(name).assign(self._moved(bank.select(name), new))
         return outputs
 
     def _normalize_frozen(self, inputs, domain):
@@ -77,8 +77,8 @@ class DomainBatchNormalization(keras.layers.Layer):
         )
         if len(gamma.shape) == 1:
             return normalize_by(inputs, gamma, beta, mean, variance, self.epsilon)
-        scale = gamma * ops.rsqrt(variance + self.epsilon)
-        return _scale_and_shift(inputs, scale, beta - mean * scale)
+        centred = inputs - ops.cast(mean, inputs.dtype)[:, None, None, :]
+        return _scale_and_shift(centred, gamma * ops.rsqrt(variance + self.epsilon), beta)
 
     def _normalize_mixed(self, inputs, domain, learns):
         domain = ops.broadcast_to(domain, (ops.shape(inputs)[0],))
@@ -88,22 +88,26 @@ class DomainBatchNormalization(keras.layers.Layer):
         share = ops.transpose(membership / ops.maximum(images, 1.0))  # (domains, batch): sums to one over a domain
 
         x = ops.cast(inputs, "float32")
+        old_mean, old_variance = self.moving_mean.stacked(), self.moving_variance.stacked()
         batch_mean = ops.matmul(share, ops.mean(x, axis=(1, 2)))
-        mean = ops.where(present[:, None], batch_mean, self.moving_mean.stacked())
+        mean = ops.where(present[:, None], batch_mean, old_mean)
         centred = x - ops.take(mean, domain, axis=0)[:, None, None, :]
         batch_variance = ops.matmul(share, ops.mean(ops.square(centred), axis=(1, 2)))
-        variance = ops.where(present[:, None], batch_variance, self.moving_variance.stacked())
+        variance = ops.where(present[:, None], batch_variance, old_variance)
 
-        for index, name in enumerate(self.domains):
-            if learns[index]:
-                self._move(self.moving_mean.variable(name), mean[index], present[index])
-                self._move(self.moving_variance.variable(name), variance[index], present[index])
+        for bank, old, new in (
+            (self.moving_mean, old_mean, mean),
+            (self.moving_variance, old_variance, variance),
+        ):
+            moved = ops.where(present[:, None], self._moved(old, new), old)
+            for name, value, learn in zip(self.domains, ops.unstack(moved), learns, strict=True):
+                if learn:
+                    bank.variable(name).assign(value)
         scale = ops.take(self.gamma.stacked() * ops.rsqrt(variance + self.epsilon), domain, axis=0)
         return ops.cast(_scale_and_shift(centred, scale, self.beta.select(domain)), inputs.dtype)
 
-    def _move(self, variable, value, present=None):
-        moved = variable.value * self.momentum + ops.stop_gradient(value) * (1.0 - self.momentum)
-        variable.assign(moved if present is None else ops.where(present, moved, variable.value))
+    def _moved(self, old, new):
+        return old * self.momentum + ops.stop_gradient(new) * (1.0 - self.momentum)
 
     def compute_output_shape(self, input_shape):
         return input_shape

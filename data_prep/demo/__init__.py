@@ -1,0 +1,1 @@
+"""Small drawn domains, for trying the program out without downloading anything."""

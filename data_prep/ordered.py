@@ -1,0 +1,20 @@
+"""A map over threads that keeps the order and never reads far ahead."""
+
+import collections
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+
+def map_ordered(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    """Yields `function(item)` for each item, in order, worked out by `workers` threads."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting = collections.deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            # Enough to keep the workers busy, and no more: the images that wait here are all that are in
+            # memory.
+            if len(waiting) > workers + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

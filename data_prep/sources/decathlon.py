@@ -1,0 +1,147 @@
+"""The Visual Decathlon's layout: annotations, and images in folders, tars or the release's archives.
+
+    annotations/<domain>_{train,val,test_stripped}.json, or else decathlon-1.0-devkit.tar.gz
+    data/<domain>/{train,val}/<class>/* and data/<domain>/test/*, or else data/<domain>.tar, or else
+    decathlon-1.0-data.tar.gz and decathlon-1.0-data-imagenet.tar
+
+A test split is read from `<domain>_test.json` if there is one,
+labels and all, and else from `<domain>_test_stripped.json`, whose images have no labels.
+"""
+
+import hashlib
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+from data_prep.conversion import ConvertConfig
+from data_prep.plan import BadImage, DataError, Plan, RawImage, Reference, check_known
+from data_prep.sources import annotations
+from data_prep.sources.stores import ArchiveStore, FolderStore, read_members
+
+DEVKIT = "decathlon-1.0-devkit.tar.gz"
+DATA_ARCHIVES = ("decathlon-1.0-data.tar.gz", "decathlon-1.0-data-imagenet.tar")
+_TRAIN_FILE = re.compile(r"(.+)_train\.json")
+
+
+class DecathlonSource:
+    """A folder in the layout of the release.
+
+    Args:
+        input_dir: The folder.
+        domains: Names of the domains to read, all that have annotations if empty.
+        splits: Names of the splits to read.
+
+    Raises:
+        DataError: if there are no annotations, a domain is not among them, or it has no images.
+    """
+
+    def __init__(self, input_dir: pathlib.Path, domains: Sequence[str], splits: Sequence[str]):
+        self.input_dir = input_dir
+        self.splits = splits
+        self._devkit = self._read_devkit()
+        known = sorted(m[1] for name in self._annotation_files() if (m := _TRAIN_FILE.fullmatch(name)))
+        if not known:
+            raise DataError(
+                f"--input_dir: {input_dir} has no annotations; expected annotations/<domain>_train.json "
+                f"or {DEVKIT}"
+            )
+        check_known(domains, known, input_dir)
+        self.domains = list(domains) or known
+        self._stores = {domain: self._find_images(domain) for domain in self.domains}
+
+    def plan(self, domain: str) -> Plan:
+        """Reads the annotations of a domain and finds its images."""
+        store = self._stores[domain]
+        inputs, categories, splits, absent = {}, None, {}, []
+        for split in ("train", *(s for s in self.splits if s != "train")):
+            file_name, text = self._annotation_text(domain, split)
+            contents = annotations.parse_json(file_name, text)
+            inputs[file_name] = hashlib.sha256(text).hexdigest()
+            if categories is None:
+                categories = annotations.read_categories(file_name, contents)
+            splits[split] = annotations.read_references(
+                file_name, contents, domain, categories, split != "test"
+            )
+        splits = {split: splits[split] for split in self.splits}
+        _check_names_once(domain, splits)
+        for split, references in splits.items():
+            missing = set(store.missing(reference.name for reference in references))
+            absent += [
+                BadImage(split, r.name, "is named by the annotations and is not there")
+                for r in references
+                if r.name in missing
+            ]
+            splits[split] = [reference for reference in references if reference.name not in missing]
+        where = {r.name: (split, i) for split, references in splits.items() for i, r in enumerate(references)}
+
+        def read() -> Iterator[RawImage]:
+            for name, encoded in store.read(where):
+                yield RawImage(*where[name], encoded)
+
+        return Plan(
+            domain=domain,
+            label_names=categories.label_names,
+            category_ids=categories.category_ids,
+            splits=splits,
+            read=read,
+            source={"kind": "decathlon"},
+            inputs=inputs | store.inputs(domain, where),
+            absent=absent,
+        )
+
+    def _read_devkit(self) -> dict[str, bytes]:
+        devkit = self.input_dir / DEVKIT
+        if (self.input_dir / "annotations").is_dir() or not devkit.is_file():
+            return {}
+        return dict(read_members(devkit, "annotations", ".json"))
+
+    def _annotation_files(self) -> list[str]:
+        return list(self._devkit) or [path.name for path in (self.input_dir / "annotations").glob("*.json")]
+
+    def _annotation_text(self, domain: str, split: str) -> tuple[str, bytes]:
+        """Returns the name to call the annotation file by, and its bytes."""
+        files = self._annotation_files()
+        names = [f"{domain}_{split}.json", *([f"{domain}_test_stripped.json"] if split == "test" else [])]
+        name = next((name for name in names if name in files), None)
+        if name is None:
+            there = [s for s in ("train", "val", "test") if any(f.startswith(f"{domain}_{s}") for f in files)]
+            raise DataError(
+                f"{domain}: no annotation file {names[-1]} for split {split!r}; there are annotations of "
+                f"{', '.join(there)}: say --splits={','.join(there)}"
+            )
+        if self._devkit:
+            return f"{DEVKIT}/{name}", self._devkit[name]
+        return f"annotations/{name}", (self.input_dir / "annotations" / name).read_bytes()
+
+    def _find_images(self, domain: str) -> FolderStore | ArchiveStore:
+        data = self.input_dir / "data"
+        if (data / domain).is_dir():
+            return FolderStore(data)
+        archive = data / f"{domain}.tar"
+        if archive.is_file():
+            return ArchiveStore(archive)
+        for name in DATA_ARCHIVES:
+            archive = self.input_dir / name
+            if archive.is_file() and domain in (store := ArchiveStore(archive)).domains():
+                return store
+        raise DataError(
+            f"{domain}: no images in {self.input_dir}; expected data/{domain}/, data/{domain}.tar or "
+            f"{' or '.join(DATA_ARCHIVES)}, or leave it out by naming the others in --domains"
+        )
+
+
+def open_source(config: ConvertConfig) -> DecathlonSource:
+    """Returns the source that a conversion asks for."""
+    return DecathlonSource(config.input_dir, config.domains, config.splits)
+
+
+def _check_names_once(domain: str, splits: dict[str, list[Reference]]) -> None:
+    seen: dict[str, int] = {}
+    for references in splits.values():
+        for reference in references:
+            if reference.name in seen:
+                raise DataError(
+                    f"{domain}: data/{reference.name} is named by two images, {seen[reference.name]} and "
+                    f"{reference.image_id}"
+                )
+            seen[reference.name] = reference.image_id

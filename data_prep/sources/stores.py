@@ -1,0 +1,211 @@
+"""Image files of one domain by name, in a folder or in an archive: which there are, and their bytes.
+
+A name is relative to the release's `data/` folder: `<domain>/train/0001/000001.jpg`. Archives are read where
+they are: one pass over the headers notes where each file begins in the decompressed stream, and reading goes
+through the stream once more, forwards.
+"""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import os
+import pathlib
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+
+from data_prep.plan import DataError
+
+# Folders that archives of the release put around the domains.
+_WRAPPERS = {".", "data", "decathlon-1.0", "decathlon-1.0-data", "decathlon-1.0-data-imagenet"}
+
+
+def check_relative(name: str, told_by: str) -> tuple[str, ...]:
+    """Returns the parts of a relative path that stays below its folder.
+
+    Raises:
+        DataError: if `name` is absolute, has ".." or a backslash; the message begins with `told_by`.
+    """
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or not parts:
+        raise DataError(f"{told_by}: {name!r} leaves the folder; expected a relative path without '..'")
+    return parts
+
+
+def check_regular(root: pathlib.Path, parts: Iterable[str]) -> os.stat_result | None:
+    """Returns the status of the file `root/parts`, None if there is none.
+
+    Raises:
+        DataError: if it or a folder on the way from `root` is a symbolic link, or if it is not a file.
+    """
+    *folders, last = parts
+    directory = _check_folder(root, tuple(folders))
+    try:
+        status = os.lstat(directory / last)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(status.st_mode):
+        raise DataError(f"{directory / last}: is a link; expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{directory / last}: is not a file")
+    return status
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_folder(root: pathlib.Path, folders: tuple[str, ...]) -> pathlib.Path:
+    directory = root
+    for folder in folders:
+        directory = directory / folder
+        if directory.is_symlink():
+            raise DataError(f"{directory}: is a link; expected a folder")
+    return directory
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tree_sha256(root: pathlib.Path, names: Iterable[str]) -> str:
+    """Returns one SHA-256 over the names, sizes and contents of files below `root`."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        path = root / name
+        digest.update(f"{name}\0{path.stat().st_size}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderStore:
+    """Images below `root`, which holds the folder of the domain."""
+
+    root: pathlib.Path
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Returns those of `names` that are not there."""
+        return [
+            name for name in names if check_regular(self.root, check_relative(name, str(self.root))) is None
+        ]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yields each name with its bytes."""
+        for name in sorted(names):
+            yield name, (self.root / name).read_bytes()
+
+    def inputs(self, domain: str, names: Iterable[str]) -> dict[str, str]:
+        """Returns the hash of the named files."""
+        return {f"{self.root.name}/{domain}/": tree_sha256(self.root, names)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ArchiveStore:
+    """Images in a tar, gzipped or not, or in the per-domain tars that such a tar holds."""
+
+    path: pathlib.Path
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Returns those of `names` that are not there."""
+        index = _index(self.path)
+        return [name for name in names if name not in index]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yields each name with its bytes, in the order of the archive."""
+        index = _index(self.path)
+        with _open_stream(self.path) as stream:
+            for name in sorted(names, key=index.__getitem__):
+                offset, size = index[name]
+                stream.seek(offset)
+                yield name, stream.read(size)
+
+    def inputs(self, domain: str, names: Iterable[str]) -> dict[str, str]:
+        """Returns the hash of the archive."""
+        return {self.path.name: _archive_sha256(self.path)}
+
+    def domains(self) -> set[str]:
+        """Returns the domains that have an image here."""
+        return {name.split("/", 1)[0] for name in _index(self.path)}
+
+
+def read_members(path: pathlib.Path, folder: str, suffix: str) -> Iterator[tuple[str, bytes]]:
+    """Yields base name and bytes of each member of a tar that lies in a `folder` and ends with `suffix`.
+
+    Raises:
+        DataError: if the archive is damaged, or such a member leaves the archive or is a link.
+    """
+    with _open_stream(path) as stream, _open_tar(stream, path) as tar:
+        for member in _members(tar, path):
+            parent, _, base = member.name.rpartition("/")
+            if parent.rpartition("/")[2] == folder and base.endswith(suffix) and not base.startswith("."):
+                _check_member(member, path)
+                yield base, tar.extractfile(member).read()
+
+
+_archive_sha256 = functools.lru_cache(maxsize=None)(file_sha256)
+
+
+def _open_stream(path: pathlib.Path):
+    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+
+
+def _open_tar(stream, path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=stream, mode="r:")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}: is no tar, or a damaged one ({error})") from error
+
+
+def _members(tar: tarfile.TarFile, path) -> Iterator[tarfile.TarInfo]:
+    """Yields the members one by one and lets go of them."""
+    try:
+        while (member := tar.next()) is not None:
+            yield member
+            # tarfile keeps every header that it has seen.
+            tar.members = []
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}: is a damaged archive ({error})") from error
+
+
+def _check_member(member: tarfile.TarInfo, path) -> tuple[str, ...]:
+    parts = check_relative(member.name, f"{path}: member")
+    if member.issym() or member.islnk():
+        raise DataError(f"{path}: member {member.name!r} is a link to {member.linkname!r}; expected a file")
+    if not member.isdir() and (not member.isfile() or member.sparse is not None):
+        raise DataError(f"{path}: member {member.name!r} is neither a file nor a folder")
+    return parts
+
+
+@functools.lru_cache(maxsize=4)
+def _index(path: pathlib.Path) -> dict[str, tuple[int, int]]:
+    """Returns offset in the decompressed stream and size of every file of the archive, by name."""
+    index: dict[str, tuple[int, int]] = {}
+    with _open_stream(path) as stream, _open_tar(stream, path) as tar:
+        for member in _members(tar, path):
+            parts = _check_member(member, path)
+            if not member.isfile():
+                continue
+            if parts[-1].endswith(".tar"):
+                inner_path = f"{path}/{member.name}"
+                with _open_tar(tar.extractfile(member), inner_path) as inner:
+                    for inner_member in _members(inner, inner_path):
+                        _note(index, inner_member, inner_path, member.offset_data)
+            else:
+                _note(index, member, path, 0)
+    return index
+
+
+def _note(index: dict, member: tarfile.TarInfo, path, offset: int) -> None:
+    parts = _check_member(member, path)
+    if not member.isfile():
+        return
+    while parts[0] in _WRAPPERS and len(parts) > 1:
+        parts = parts[1:]
+    name = "/".join(parts)
+    if name in index:
+        raise DataError(f"{path}: member {member.name!r} occurs twice")
+    index[name] = (offset + member.offset_data, member.size)

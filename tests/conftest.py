@@ -1,0 +1,62 @@
+"""What the tests of layers, methods, backbones and the model share. They run on any Keras backend."""
+
+import keras
+import numpy as np
+import pytest
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def compiled():
+    """Returns a function that compiles a model for plain steps of gradient descent, and returns it.
+
+    `eager` runs a deep network op by op: for a few steps that is faster than tracing a graph. XLA stays off
+    on TensorFlow, as in training on a CPU.
+    """
+
+    def compile_model(model, loss, *, eager=False, **sgd):
+        optimizer = keras.optimizers.SGD(**{"learning_rate": 1.0, **sgd})
+        optimizer.build(model.trainable_variables)  # built inside the first step it would be traced twice
+        how = {"run_eagerly": eager, "jit_compile": False} if ON_TENSORFLOW else {}
+        model.compile(optimizer, loss, **how)
+        return model
+
+    return compile_model
+
+
+@pytest.fixture
+def values():
+    """Returns a function that copies the values of variables, or of all variables of a layer, by path."""
+
+    def copy(variables):
+        variables = variables.variables if isinstance(variables, keras.layers.Layer) else variables
+        return {v.path: keras.ops.convert_to_numpy(v.value).copy() for v in variables}
+
+    return copy
+
+
+@pytest.fixture
+def randomized(rng):
+    """Returns a function that sets a layer's variables to random values (positive ones), and returns it.
+
+    Initial values would hide mistakes: a norm that mixes up its domains is right as long as all are new.
+    """
+
+    def randomize(layer):
+        for variable in layer.variables:
+            spread = np.sqrt(float(np.prod(variable.shape[:-1])) or 1.0)
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape).astype("float32") / spread)
+        return layer
+
+    return randomize

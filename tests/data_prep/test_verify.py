@@ -1,0 +1,105 @@
+"""Verification finds what no longer is as it was written."""
+
+import dataclasses
+import json
+
+import pytest
+import tensorflow as tf
+from reading import read_split
+
+from data_prep.verification import verify
+from tfmdl.data.records import DatasetInfo, serialize_example
+
+
+@pytest.fixture
+def records(decathlon, convert_here):
+    return convert_here(decathlon.root, domains=("left",))
+
+
+def _edit_info(records, change):
+    path = records / "left" / "dataset_info.json"
+    contents = json.loads(path.read_text())
+    change(contents)
+    path.write_text(json.dumps(contents))
+
+
+def test_the_command_tells_whole_from_damaged(decathlon, records, convert_here, run_tool):
+    convert_here(decathlon.root, domains=("imagenet12",))
+    shard = records / "left" / "left-val-00000-of-00001.tfrecord"
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    done = run_tool("verify.py", f"--data_dir={records}")
+    assert done.returncode == 1
+    whole, spoiled = done.stdout.splitlines()
+    assert whole.startswith("imagenet12  train 9  val 4  test 3  3 classes  ok") and "images/s" in whole
+    assert spoiled.startswith("left  train 9  val 4  test 3  3 classes") and "fault" in spoiled
+    assert "left-val-00000-of-00001.tfrecord: sha256" in done.stderr
+    assert "left-val-00000-of-00001.tfrecord: damaged (CRC" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["splits"]["train"].update(num_examples=8), "split train: records: expected 8, found 9"),
+        (lambda c: c["splits"]["train"]["shards"][0].update(num_examples=8), "records: expected 8, found 9"),
+        (
+            lambda c: c["splits"]["train"]["per_class"].reverse() or c["label_names"].reverse(),
+            "image/class/text",
+        ),
+        (
+            lambda c: c["splits"]["val"].update(per_class=[0, 0, 4]),
+            "split val: images of class 'class 1': expected 4",
+        ),
+        (lambda c: c["splits"]["test"].update(labelled=True), "image/class/label is -1; expected 0 to 2"),
+        (lambda c: c.update(pixel_mean=[0.5, 0.5, 0.5]), "mean and std of the training pixels"),
+        (lambda c: c["splits"].pop("val"), "left-val-00000-of-00001.tfrecord: is not listed"),
+    ],
+)
+def test_an_info_that_tells_otherwise_is_a_fault(records, change, message, capsys):
+    assert verify(records, ["left"], 2)
+    _edit_info(records, change)
+    assert not verify(records, ["left"], 2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_shard_is_a_fault(records, capsys):
+    (records / "left" / "left-val-00000-of-00001.tfrecord").unlink()
+    assert not verify(records, [], 1)
+    assert "left-val-00000-of-00001.tfrecord: is not there" in capsys.readouterr().err
+
+
+def test_an_image_id_in_two_records_and_an_undecodable_image_are_faults(records, capsys):
+    good = read_split(records, "left", "val")
+    shard = records / "left" / "left-val-00000-of-00001.tfrecord"
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for record in (good[0], good[0], good[1] | {"encoded": good[1]["encoded"][:-100]}, good[2]):
+            writer.write(
+                serialize_example(
+                    encoded=record["encoded"],
+                    image_format=record["format"].decode(),
+                    height=record["height"],
+                    width=record["width"],
+                    label=record["class/label"],
+                    text=record["class/text"].decode(),
+                    image_id=record["source_id"],
+                )
+            )
+    assert not verify(records, ["left"], 2)
+    told = capsys.readouterr().err
+    assert f"image_id {good[0]['source_id']} occurs twice, first in {shard.name}: record 0" in told
+    assert f"{shard.name}: record 2 does not decode" in told
+
+
+def test_an_info_that_is_none_is_a_fault(records, capsys):
+    (records / "left" / "dataset_info.json").write_text("{}")
+    assert not verify(records, ["left"], 1)
+    assert "not a dataset_info.json" in capsys.readouterr().err
+
+
+def test_info_survives_a_round_trip(records):
+    info = DatasetInfo.load(records, "left")
+    info.save(records / "left")
+    assert DatasetInfo.load(records, "left") == info
+    assert dataclasses.replace(info, name="other").fingerprint != info.fingerprint

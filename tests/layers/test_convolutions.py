@@ -1,0 +1,84 @@
+"""The convolutions against plain numpy."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+
+from tfmdl.layers import DomainConv2D, DomainDepthwiseConv2D, DomainPointwiseConv2D, DomainSeparableConv2D
+
+DOMAINS = ("a", "b")
+IDS = np.array([1, 0, 1], "int32")
+
+
+@pytest.fixture(params=[(8, 8), (7, 10)], ids=str)
+def images(rng, request):
+    return rng.normal(size=(len(IDS), *request.param, 4)).astype("float32")
+
+
+def kernel_of(layer, domain):
+    return keras.ops.convert_to_numpy(layer.kernel.variable(domain).value)
+
+
+def check(layer, images, expected):
+    """`expected` gives the output of images of a domain; checked by name and in a mixed batch."""
+    for domain in DOMAINS:
+        np.testing.assert_allclose(
+            layer(images, domain=domain), expected(images, domain), rtol=1e-4, atol=1e-4
+        )
+    mixed = layer(images, domain=IDS)
+    one_by_one = [expected(image[None], DOMAINS[i])[0] for image, i in zip(images, IDS, strict=True)]
+    np.testing.assert_allclose(mixed, np.stack(one_by_one), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("kernel_size", "strides"), [(3, 1), (3, 2), (5, 2), (2, 1)])
+def test_depthwise(images, kernel_size, strides, shared):
+    layer = DomainDepthwiseConv2D(DOMAINS, kernel_size, strides, shared)
+    check(layer, images, lambda x, domain: reference.depthwise_conv(x, kernel_of(layer, domain), strides))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_pointwise(images, shared):
+    layer = DomainPointwiseConv2D(5, DOMAINS, shared)
+    check(layer, images, lambda x, domain: x @ kernel_of(layer, domain)[0, 0])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_conv(images, strides, shared):
+    layer = DomainConv2D(5, DOMAINS, strides=strides, shared=shared)
+    check(layer, images, lambda x, domain: reference.conv(x, kernel_of(layer, domain), strides))
+
+
+def test_separable_is_depthwise_then_pointwise(images):
+    layer = DomainSeparableConv2D(5, DOMAINS, strides=2, share_pointwise=False)
+
+    def expected(x, domain):
+        x = reference.depthwise_conv(x, kernel_of(layer.depthwise, domain), 2)
+        return x @ kernel_of(layer.pointwise, domain)[0, 0]
+
+    check(layer, images, expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "variance"),
+    [
+        (DomainDepthwiseConv2D(("a",)), 2 / (3 * 3 * 256)),
+        (DomainPointwiseConv2D(512, ("a",)), 2 / 512),
+        (DomainConv2D(128, ("a",)), 2 / (3 * 3 * 128)),
+    ],
+    ids=["depthwise", "pointwise", "conv"],
+)
+def test_kernels_start_as_the_authors_have_them(layer, variance):
+    layer.build((None, None, None, 256))
+    kernel = kernel_of(layer, "a")
+    assert abs(kernel.mean()) < 4 * np.sqrt(variance / kernel.size)
+    assert kernel.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / kernel.size))
+    assert np.abs(kernel).max() > 3 * np.sqrt(variance)  # a normal that is not truncated at two deviations
+
+
+def test_domains_start_equal():
+    layer = DomainDepthwiseConv2D(DOMAINS)
+    layer.build((None, None, None, 4))
+    np.testing.assert_array_equal(kernel_of(layer, "a"), kernel_of(layer, "b"))

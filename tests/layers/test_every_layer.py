@@ -1,0 +1,216 @@
+"""What holds for every layer: one gather, gradients that stay with their domain, configurations, shapes."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+from tfmdl import layers
+
+DOMAINS = ("a", "b", "c")
+IDS = np.array([0, 2, 0, 2, 2], "int32")  # "b" is absent
+
+# Layers that give every domain an output of one shape, by what distinguishes them.
+MAPS = {
+    "depthwise": lambda **kw: layers.DomainDepthwiseConv2D(DOMAINS, **kw),
+    "depthwise, strides 2": lambda **kw: layers.DomainDepthwiseConv2D(DOMAINS, strides=2, **kw),
+    "depthwise, shared": lambda **kw: layers.DomainDepthwiseConv2D(DOMAINS, shared=True, **kw),
+    "pointwise": lambda **kw: layers.DomainPointwiseConv2D(6, DOMAINS, shared=False, **kw),
+    "pointwise, shared": lambda **kw: layers.DomainPointwiseConv2D(6, DOMAINS, **kw),
+    "separable": lambda **kw: layers.DomainSeparableConv2D(6, DOMAINS, strides=2, **kw),
+    "separable, pointwise own": lambda **kw: layers.DomainSeparableConv2D(
+        6, DOMAINS, share_pointwise=False, **kw
+    ),
+    "separable, depthwise shared": lambda **kw: layers.DomainSeparableConv2D(
+        6, DOMAINS, share_depthwise=True, **kw
+    ),
+    "conv": lambda **kw: layers.DomainConv2D(6, DOMAINS, strides=2, shared=False, **kw),
+    "conv, shared": lambda **kw: layers.DomainConv2D(6, DOMAINS, **kw),
+    "norm": lambda **kw: layers.DomainBatchNormalization(DOMAINS, **kw),
+    "norm, shared": lambda **kw: layers.DomainBatchNormalization(DOMAINS, shared=True, **kw),
+}
+# A shared norm sees a mixed batch as one: training on it is not the sum of training on its parts.
+SUMMING = [name for name in MAPS if name != "norm, shared"]
+
+
+@pytest.fixture
+def images(rng):
+    return rng.normal(1.0, 2.0, (len(IDS), 7, 8, 4)).astype("float32")
+
+
+@pytest.fixture
+def make(randomized):
+    def build(name):
+        layer = MAPS[name](name="layer")
+        layer.build((None, None, None, 4))
+        return randomized(layer)
+
+    return build
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_name_scalar_and_vector_of_equal_ids_agree(name, make, images):
+    layer = make(name)
+    for index, domain in enumerate(DOMAINS):
+        by_name = layer(images, domain=domain)
+        by_scalar = layer(images, domain=np.int32(index))
+        by_vector = layer(images, domain=np.full(len(images), index, "int32"))
+        np.testing.assert_allclose(by_scalar, by_name, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(by_vector, by_name, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_mixed_batch_equals_separate_batches(name, make, images):
+    layer = make(name)
+    mixed = keras.ops.convert_to_numpy(layer(images, domain=IDS))
+    for index, domain in enumerate(DOMAINS):
+        own = index == IDS
+        if own.any():
+            np.testing.assert_allclose(mixed[own], layer(images[own], domain=domain), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # for absent domains they must not
+@pytest.mark.parametrize("name", SUMMING)
+def test_gradients_of_a_mixed_batch_are_the_sum_of_the_separate_ones(
+    name, make, images, rng, compiled, values
+):
+    layer = make(name)
+    start = values(layer)
+    trainable = [v.path for v in layer.trainable_variables]
+    image = keras.Input(images.shape[1:])
+    domain = keras.Input((), dtype="int32")
+    mixed = keras.Model([image, domain], layer(image, domain=domain))
+    target = rng.normal(size=(len(images), *mixed.output_shape[1:])).astype("float32")
+
+    def gradients(model, inputs, target):
+        """A step of plain gradient descent with a learning rate of one, undone."""
+        # A sum, not a mean: so that it adds up over batches.
+        compiled(model, lambda y, z: keras.ops.sum(keras.ops.square(y - z)), learning_rate=1.0)
+        model.train_on_batch(inputs, target)
+        after = values(layer)
+        for variable in layer.variables:
+            variable.assign(start[variable.path])
+        return {path: start[path] - after[path] for path in trainable}
+
+    of_mixed = gradients(mixed, [images, IDS], target)
+    total = dict.fromkeys(trainable, 0.0)
+    for index, domain in enumerate(DOMAINS):
+        own = index == IDS
+        if own.any():
+            tower = keras.Model(image, layer(image, domain=domain))
+            of_domain = gradients(tower, images[own], target[own])
+            for path, gradient in of_domain.items():
+                total[path] = total[path] + gradient
+                if path.rpartition("/")[2] not in (domain, "shared"):
+                    assert not gradient.any(), f"{path} moved by a batch of {domain}"
+    for path in trainable:
+        if path.endswith("/b"):
+            assert not of_mixed[path].any(), f"{path} moved by a batch without its domain"
+        else:
+            assert of_mixed[path].any(), path
+        np.testing.assert_allclose(of_mixed[path], total[path], rtol=1e-4, atol=1e-3, err_msg=path)
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("size", [(1, 1), (7, 8)])
+def test_output_shape_is_the_computed_one(name, size, make):
+    layer = make(name)
+    shape = (2, *size, 4)
+    by_name, by_ids = (
+        layer(np.ones(shape, "float32"), domain="a"),
+        layer(np.ones(shape, "float32"), domain=IDS[:2]),
+    )
+    assert tuple(by_name.shape) == tuple(by_ids.shape) == tuple(layer.compute_output_shape(shape))
+    assert layer.compute_output_shape((None, None, None, 4))[:3] == (None, None, None)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_unknown_domain_is_named(name, make, images):
+    with pytest.raises(ValueError, match="must be one of a, b, c; received.*'zebra'"):
+        make(name)(images, domain="zebra")
+
+
+# Every argument of every public layer, at a value that is not its default.
+CONFIGS = [
+    (layers.DomainBank, {"domains": DOMAINS, "shared": True, "initializer": "ones", "learned": False}),
+    (layers.DomainDepthwiseConv2D,
+     {"domains": DOMAINS, "kernel_size": 5, "strides": 2, "shared": True, "kernel_initializer": "ones"}),
+    (layers.DomainPointwiseConv2D,
+     {"filters": 6, "domains": DOMAINS, "shared": False, "kernel_initializer": "ones"}),
+    (layers.DomainSeparableConv2D,
+     {"filters": 6, "domains": DOMAINS, "kernel_size": 5, "strides": 2, "share_depthwise": True,
+      "share_pointwise": False}),
+    (layers.DomainConv2D,
+     {"filters": 6, "domains": DOMAINS, "kernel_size": 5, "strides": 2, "shared": False,
+      "kernel_initializer": "ones"}),
+    (layers.DomainBatchNormalization, {"domains": DOMAINS, "shared": True, "momentum": 0.5, "epsilon": 1e-3}),
+    (layers.DomainHead, {"num_classes": {"b": 3, "a": 2}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "arguments"), CONFIGS, ids=lambda x: getattr(x, "__name__", ""))
+def test_from_config_of_get_config(cls, arguments):
+    first = cls(**arguments, name="layer")
+    second = cls.from_config(first.get_config())
+    assert second.get_config() == first.get_config()
+    for layer in (first, second):
+        for name, value in arguments.items():
+            attribute = getattr(layer, name)
+            if isinstance(attribute, keras.initializers.Initializer):
+                assert isinstance(attribute, keras.initializers.Ones)
+            elif isinstance(value, dict):
+                assert list(attribute.items()) == list(value.items())  # the order is the order of the ids
+            else:
+                assert attribute == value, name
+
+
+def test_every_public_layer_and_argument_is_in_the_configurations_above():
+    assert {cls.__name__ for cls, _ in CONFIGS} == set(layers.__all__)
+    for cls, arguments in CONFIGS:
+        signature = inspect.signature(cls.__init__).parameters
+        assert set(arguments) == set(signature) - {"self", "kwargs"}, cls
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "message"),
+    [
+        (layers.DomainBank, {"domains": ()}, "`domains` must .*received domains=\\(\\)"),
+        (layers.DomainBank, {"domains": ("a", "a")}, "`domains` must .*received domains=\\('a', 'a'\\)"),
+        (layers.DomainDepthwiseConv2D, {"domains": DOMAINS, "strides": 0}, "`strides` must .*strides=0"),
+        (
+            layers.DomainDepthwiseConv2D,
+            {"domains": DOMAINS, "kernel_size": 0},
+            "`kernel_size` must .*kernel_size=0",
+        ),
+        (layers.DomainPointwiseConv2D, {"filters": -1, "domains": DOMAINS}, "`filters` must .*filters=-1"),
+        (layers.DomainSeparableConv2D, {"filters": 0, "domains": DOMAINS}, "`filters` must .*filters=0"),
+        (
+            layers.DomainSeparableConv2D,
+            {"filters": 1, "domains": DOMAINS, "strides": 0},
+            "`strides` must .*strides=0",
+        ),
+        (layers.DomainConv2D, {"filters": 0, "domains": DOMAINS}, "`filters` must .*filters=0"),
+        (layers.DomainConv2D, {"filters": 1, "domains": DOMAINS, "strides": 0}, "`strides` must .*strides=0"),
+        (
+            layers.DomainConv2D,
+            {"filters": 1, "domains": DOMAINS, "kernel_size": 0},
+            "`kernel_size` must .*=0",
+        ),
+        (
+            layers.DomainBatchNormalization,
+            {"domains": DOMAINS, "momentum": 1.5},
+            "`momentum` must .*momentum=1.5",
+        ),
+        (
+            layers.DomainBatchNormalization,
+            {"domains": DOMAINS, "epsilon": 0.0},
+            "`epsilon` must .*epsilon=0.0",
+        ),
+        (layers.DomainHead, {"num_classes": {"a": 3, "b": 0}}, "`num_classes` must .*0 for domain 'b'"),
+        (layers.DomainHead, {"num_classes": {}}, "`num_classes` must .*{}"),
+    ],
+)
+def test_bad_arguments_are_named(cls, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**arguments)

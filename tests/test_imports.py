@@ -1,0 +1,135 @@
+"""The rules of who may import what, read from the source."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# A module imports from its own room and from rooms above it in this list, never from one below.
+ROOMS = (
+    ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains"),
+    ("tfmdl.layers",),
+    ("tfmdl.sharing",),
+    ("tfmdl.backbones",),
+    ("tfmdl.model",),
+    ("tfmdl.recipes", "tfmdl.params"),
+    ("tfmdl.config",),
+    ("tfmdl.data", "tfmdl.packs"),
+    ("tfmdl.evaluation", "tfmdl.serving"),
+    ("tfmdl.training", "tfmdl.export"),
+    ("tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
+    ("train", "eval"),
+)
+
+# Command lines: the only modules that know of flags.
+ENTRY_POINTS = (
+    "train",
+    "eval",
+    "tfmdl.params",
+    "tfmdl.export",
+    "tfmdl.client",
+    "tfmdl.campaign",
+    "tfmdl.demo",
+    "data_prep.convert",
+    "data_prep.verify",
+    "data_prep.make_demo",
+)
+
+# All else runs on any Keras backend.
+MAY_IMPORT_TENSORFLOW = (
+    "tfmdl.data",
+    "tfmdl.export",
+    "tfmdl.serving",
+    "tfmdl.quiet",
+    "tfmdl.layers.fused",
+    "tfmdl.training.devices",
+    "tfmdl.training.tensorboard",
+    "data_prep",
+)
+
+DATA_PREP_MAY_IMPORT = ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.data.records")
+
+
+def sources():
+    files = [
+        ROOT / "train.py",
+        ROOT / "eval.py",
+        *(ROOT / "tfmdl").rglob("*.py"),
+        *(ROOT / "data_prep").rglob("*.py"),
+    ]
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files if path.exists()}
+    return {name.removesuffix(".__init__"): path for path, name in names.items()}
+
+
+SOURCES = sources()
+
+
+def imports(module):
+    """Returns the modules that `module` imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            submodules = [name for name in full if name in SOURCES or node.module == "absl"]
+            found.update(submodules if len(submodules) == len(full) else [node.module, *submodules])
+    return found
+
+
+def inside(module, rooms):
+    return any(module == room or (room != "tfmdl" and module.startswith(f"{room}.")) for room in rooms)
+
+
+def floor(module):
+    floors = [number for number, rooms in enumerate(ROOMS) if inside(module, rooms)]
+    assert len(floors) == 1, f"{module} has no place in ROOMS: give it one"
+    return floors[0]
+
+
+def room(module):
+    return next(room for rooms in ROOMS for room in rooms if inside(module, (room,)))
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if not name.startswith("data_prep")])
+def test_imports_run_one_way(module):
+    for imported in imports(module):
+        if imported.split(".")[0] in ("tfmdl", "train", "eval"):
+            assert floor(imported) < floor(module) or room(imported) == room(module), (
+                f"{module} imports {imported}"
+            )
+        assert not imported.startswith("data_prep") or module == "tfmdl.demo", f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_only_entry_points_know_flags(module):
+    knows = [name for name in imports(module) if name in ("absl", "absl.app", "absl.flags", "argparse")]
+    assert not knows or module in ENTRY_POINTS, f"{module} imports {knows}"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_tensorflow_stays_in_its_rooms(module):
+    knows = [name for name in imports(module) if name.split(".")[0] in ("tensorflow", "tensorflow_datasets")]
+    assert not knows or inside(module, MAY_IMPORT_TENSORFLOW), f"{module} imports {knows}"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_nothing_imports_the_insides_of_keras(module):
+    assert not [name for name in imports(module) if name.startswith(("keras.src", "tensorflow.python"))]
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if name.startswith("data_prep")])
+def test_data_prep_needs_domains_and_records_only(module):
+    for imported in imports(module):
+        if imported.split(".")[0] == "tfmdl":
+            assert imported in DATA_PREP_MAY_IMPORT, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("entry_point", ["train", "eval"])
+def test_entry_points_are_short(entry_point):
+    if entry_point not in SOURCES:
+        pytest.skip(f"there is no {entry_point}.py yet")
+    assert len(SOURCES[entry_point].read_text().splitlines()) < 100

@@ -1,0 +1,110 @@
+"""The parameter table: published numbers from built models, and flags that say what is wrong with them."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+
+from tfmdl.domains import DECATHLON
+from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.params import classes_of, count, count_plain_resnet26
+
+CLASSES = {name: facts.num_classes for name, facts in DECATHLON.items()}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return count_plain_resnet26()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "multiple"),
+    [
+        (Architecture("pointwise_sharing"), 0.98),
+        (Architecture("pointwise_sharing", share_last_pointwise=True), 0.57),
+        (Architecture("individual"), 4.57),
+    ],
+    ids=lambda value: (
+        f"{value.method}{value.share_last_pointwise:d}" if dataclasses.is_dataclass(value) else ""
+    ),
+)
+def test_ten_domains_are_the_published_multiples(architecture, multiple, plain):
+    # Two domains are enough to know ten, since all own as much: the ten themselves take a while to build.
+    counted = count(MultiDomainClassifier({"a": 2, "b": 3}, architecture))
+    assert counted.own["a"] == counted.own["b"]
+    ten = counted.shared + 10 * counted.own["a"]
+    assert plain == 5_814_688
+    assert round(ten / plain, 2) == multiple
+
+
+def test_counts_add_up_to_what_the_model_learns():
+    model = MultiDomainClassifier({"a": 3, "b": 5}, Architecture(width=2))
+    counted = count(model)
+    assert counted.total == sum(math.prod(v.shape) for v in model.trainable_variables)
+    assert counted.classifier == {"a": 16 * 3 + 3, "b": 16 * 5 + 5}
+    model.train_only(["b"])
+    assert count(model) == counted  # frozen or not
+    assert counted.as_dict(plain=counted.convolutions_and_norm) == {
+        "shared": counted.shared,
+        "domains": {
+            name: {"own": counted.own[name], "classifier": counted.classifier[name]} for name in "ab"
+        },
+        "convolutions_and_norm": counted.convolutions_and_norm,
+        "total": counted.total,
+        "multiple_of_resnet26": 1.0,
+    }
+
+
+def test_classes_of_domains():
+    assert classes_of([], []) == CLASSES
+    assert classes_of(["svhn", "mine"], ["mine:7"]) == {"svhn": 10, "mine": 7}
+    assert classes_of([], ["mine:7", "svhn:11"]) == {"mine": 7, "svhn": 11}
+
+
+@pytest.mark.parametrize(
+    ("domains", "classes", "message"),
+    [
+        (["zebra"], [], "'zebra'.*--classes=zebra:NUMBER.*aircraft, cifar100"),
+        (["svhn", "svhn"], [], "'svhn' twice"),
+        (["a/b"], ["a/b:3"], "domain's name must.*'a/b'"),
+        ([], ["mine"], "NAME:NUMBER.*received 'mine'"),
+        ([], ["mine:0"], "positive; received 'mine:0'"),
+        ([], ["mine:-3"], "positive; received 'mine:-3'"),
+        ([], ["mine:two"], "positive; received 'mine:two'"),
+        ([], ["mine:2", "mine:3"], "'mine' twice"),
+        (["svhn"], ["mine:2"], "--classes names 'mine', which --domains does not"),
+    ],
+)
+def test_bad_domains_are_named(domains, classes, message):
+    with pytest.raises(ValueError, match=message):
+        classes_of(domains, classes)
+
+
+def run(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "tfmdl.params", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_command_prints_a_table():
+    result = run("--method=pointwise_sharing", "--classes=mine:3,svhn:10", "--width=4")
+    assert result.returncode == 0, result.stderr
+    rows = {line.split("  ")[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
+    counted = count(MultiDomainClassifier({"mine": 3, "svhn": 10}, Architecture(width=4)))
+    assert rows["mine"][1:3] == [f"{counted.own['mine']:,}", f"{counted.classifier['mine']:,}"]
+    assert f"{counted.total:,}" in rows["total"]
+    assert f"{counted.shared:,}" in rows["shared by all"]
+
+
+def test_a_bad_flag_ends_the_command_with_one_line():
+    result = run("--domains=zebra")
+    assert result.returncode == 1
+    assert "--classes=zebra:NUMBER" in result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stdout == ""

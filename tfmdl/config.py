@@ -1,0 +1,130 @@
+"""Frozen dataclasses of a run, to and from JSON. Knows no flags."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+from tfmdl.model import Architecture
+
+CONFIG_FILE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How an image of a domain becomes the input of the network.
+
+    The image is resized to cover `height` x `width`, cropped to its centre and normalised. Training takes a random
+    crop of `train_height` x `train_width` out of that.
+
+    Attributes:
+        height, width: Size in evaluation, in pixels.
+        train_height, train_width: Size in training.
+        mean, std: Per channel (R, G, B), pixels in 0..1.
+    """
+
+    height: int
+    width: int
+    train_height: int
+    train_width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, fields: dict) -> "Preprocessing":
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a training run was asked to do. None means: as the recipe says.
+
+    Attributes:
+        domains: Names of the domains to train; the first is the base domain of a trunk.
+        data_dir: Folder of the converted domains.
+        workdir: Folder of the run.
+        architecture: What the network is made of.
+        init_from: Folder of the run whose trunk the domain is added to; None trains a trunk.
+        recipe: A key of `tfmdl.recipes.SCHEDULES`.
+        epochs, batch_size, learning_rate, weight_decay: Overrides of the recipe.
+        image_size: Side of the training crop; evaluation sees nine eighths of it (72 for 64).
+        precision: Keras dtype policy.
+        seed: Of the initial weights, the order of the images, crops and dropout.
+        max_steps: Stop after so many steps.
+        train_splits: Splits to train on.
+        jit_compile: Compile the step with XLA.
+        cache: Keep decoded images in memory.
+        checkpoint_every: Steps between checkpoints; one is written at the end of each epoch in any case.
+        profile_steps: First and last step of a profile for TensorBoard.
+    """
+
+    domains: tuple[str, ...]
+    data_dir: str
+    workdir: str
+    architecture: Architecture = Architecture()
+    init_from: str | None = None
+    recipe: str = "paper"
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    image_size: int = 64
+    precision: str = "float32"
+    seed: int = 0
+    max_steps: int | None = None
+    train_splits: tuple[str, ...] = ("train",)
+    jit_compile: bool = False
+    cache: bool = False
+    checkpoint_every: int = 500
+    profile_steps: tuple[int, int] | None = None
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict) -> "RunConfig":
+        fields = dict(fields, architecture=Architecture(**fields["architecture"]))
+        for name in ("domains", "train_splits", "profile_steps"):
+            if fields[name] is not None:
+                fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+# Where things live, and what a run writes beside its result: these may differ when it goes on.
+MAY_DIFFER = {"data_dir", "workdir", "init_from", "checkpoint_every", "profile_steps"}
+
+
+def differences(before: RunConfig, after: RunConfig) -> list[str]:
+    """Returns a line for each setting that makes `after` another run than `before`."""
+
+    def flat(config):
+        fields = config.to_json()
+        fields.update(fields.pop("architecture"))
+        return {name: value for name, value in fields.items() if name not in MAY_DIFFER}
+
+    old, new = flat(before), flat(after)
+    return [f"--{name}: was {old[name]!r}, now {new[name]!r}" for name in old if old[name] != new[name]]
+
+
+def write_json(path: str | os.PathLike, content) -> None:
+    """Writes JSON aside and renames it into place."""
+    path = pathlib.Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def load_config(workdir: str | os.PathLike) -> RunConfig:
+    """Reads the configuration of the run in `workdir`.
+
+    Raises:
+        FileNotFoundError: if there is no run.
+        ValueError: if its config.json is not one of this tool.
+    """
+    path = pathlib.Path(workdir, CONFIG_FILE)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no run of train.py here")
+    try:
+        return RunConfig.from_json(json.loads(path.read_text())["run"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a configuration of this tool ({error})") from error

@@ -1,0 +1,63 @@
+"""Predictions of a multi-domain classifier, domain by domain or for batches that mix domains."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfmdl.data.pipeline import evaluation_batches
+from tfmdl.model import MultiDomainClassifier
+
+BATCH_SIZE = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a classifier said of some images of one domain.
+
+    Attributes:
+        domain: Name of the domain.
+        image_ids: int64 (images,).
+        labels: int32 (images,); -1 where unknown.
+        logits: float32 (images, classes of the domain).
+    """
+
+    domain: str
+    image_ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+def predict_alone(tower, source) -> Iterator[Predictions]:
+    """Yields the predictions of one domain's tower for all images of its `Source`, in batches."""
+    for batch in evaluation_batches([source], BATCH_SIZE):
+        logits = np.asarray(tower.predict_on_batch(batch["image"]))
+        yield Predictions(source.domain, batch["image_id"].numpy(), batch["label"].numpy(), logits)
+
+
+def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions]:
+    """Yields the predictions of the mixed graph; every batch holds images of several domains.
+
+    Raises:
+        ValueError: if a domain is evaluated at another size than the first one.
+    """
+    size_of = {s.domain: (s.preprocessing.height, s.preprocessing.width) for s in sources}
+    size = next(iter(size_of.values()))
+    other = {domain: own for domain, own in size_of.items() if own != size}
+    if other:
+        raise ValueError(
+            f"a mixed batch has images of one size, {size} for {sources[0].domain!r}; these domains have another and "
+            f"are evaluated by --workdir: {other}"
+        )
+    network = model.mixed()
+    # A batch counts the domains in the order of the sources, the model in its own.
+    ids = np.array([model.domain_id(source.domain) for source in sources], "int32")
+    for batch in evaluation_batches(sources, BATCH_SIZE):
+        index = batch["domain"].numpy()
+        logits = np.asarray(network.predict_on_batch({"image": batch["image"], "domain": ids[index]}))
+        for position, source in enumerate(sources):
+            rows = index == position
+            if rows.any():
+                first = model.head.offsets[source.domain]
+                own = logits[rows, first : first + model.num_classes[source.domain]]
+                yield Predictions(source.domain, batch["image_id"].numpy()[rows], batch["label"].numpy()[rows], own)

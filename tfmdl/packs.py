@@ -1,0 +1,332 @@
+"""Trunks and domain packs: what a finished run leaves, and how models are put together from them.
+
+A trunk holds the whole network of the base domain but its head, by slot ("backbone/stem_conv/depthwise/kernel"). A
+pack holds the slots that one domain owns, its head included, and its label space. A domain's value of a slot is the
+pack's where the pack has it, the trunk's otherwise: so packs of any method compose on the trunk that they were
+trained on. Both are safetensors files; what they mean is JSON in their header.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+import tfmdl
+from tfmdl.config import Preprocessing, load_config
+from tfmdl.domains import SHARED
+from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+
+TRUNK_FILE = "trunk.safetensors"
+PACKS_DIR = "packs"
+_HEADER = "tfmdl"  # safetensors headers are flat strings: one key holds our JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """The network of the base domain, without its head.
+
+    Attributes:
+        path: The file.
+        base_domain: The domain whose values it holds.
+        architecture: Of the run that trained it.
+        tensors: Values by slot.
+        fingerprint: SHA-256 of `tensors`.
+    """
+
+    path: str
+    base_domain: str
+    architecture: Architecture
+    tensors: dict[str, np.ndarray]
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """One domain's own variables and label space.
+
+    Attributes:
+        path: The file.
+        domain: Name of the domain.
+        label_names, category_ids: As in its dataset_info.json.
+        architecture: Of the run that trained it.
+        preprocessing: How its images become inputs.
+        trunk_fingerprint: Of the trunk that it was trained on.
+        accuracy: On val, in 0..1, or None where there was no val split.
+        tensors: Values by slot.
+    """
+
+    path: str
+    domain: str
+    label_names: list[str]
+    category_ids: list[int]
+    architecture: Architecture
+    preprocessing: Preprocessing
+    trunk_fingerprint: str
+    accuracy: float | None
+    tensors: dict[str, np.ndarray]
+
+
+def fingerprint(tensors: dict[str, np.ndarray]) -> str:
+    """Returns the SHA-256 over names, dtypes, shapes and bytes of `tensors`, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict) -> None:
+    """Writes a safetensors file aside, flushes it to the disk, and renames it into place."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    save_file(tensors, partial, metadata={_HEADER: json.dumps(header)})
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
+    """Returns the tensors and the header of a file that `write_tensors` wrote.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or of another origin.
+    """
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads(file.metadata()[_HEADER])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a file of this tool, or damaged ({error})") from error
+
+
+def write_trunk(path: str | os.PathLike, model: MultiDomainClassifier, base_domain: str) -> str:
+    """Writes the trunk of `model` as `base_domain` sees it, and returns its fingerprint."""
+    tensors = {}
+    for variable in model.variables:
+        slot, owner = slot_and_owner(variable)
+        if owner in (SHARED, base_domain) and not slot.startswith("head/"):
+            tensors[slot] = np.asarray(variable)
+    write_tensors(
+        path,
+        tensors,
+        {
+            "kind": "trunk",
+            "base_domain": base_domain,
+            "architecture": dataclasses.asdict(model.architecture),
+            "tool_version": tfmdl.__version__,
+        },
+    )
+    return fingerprint(tensors)
+
+
+def read_trunk(path: str | os.PathLike) -> Trunk:
+    """Reads a trunk: a file, or a run's folder that holds one.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_tensors`, and if the file is not a trunk.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        if not (path / TRUNK_FILE).is_file():
+            raise FileNotFoundError(f"{path}: has no {TRUNK_FILE}; either the run is not finished or it added a domain")
+        path = path / TRUNK_FILE
+    tensors, header = _read_kind(path, "trunk")
+    architecture = Architecture(**header["architecture"])
+    return Trunk(str(path), header["base_domain"], architecture, tensors, fingerprint(tensors))
+
+
+def write_pack(
+    path: str | os.PathLike,
+    model: MultiDomainClassifier,
+    domain: str,
+    *,
+    label_names: list[str],
+    category_ids: list[int],
+    preprocessing: Preprocessing,
+    trunk_fingerprint: str,
+    accuracy: float | None,
+) -> None:
+    """Writes what `domain` owns in `model`."""
+    tensors = {
+        slot: np.asarray(variable)
+        for variable in model.variables
+        for slot, owner in [slot_and_owner(variable)]
+        if owner == domain
+    }
+    header = {
+        "kind": "pack",
+        "domain": domain,
+        "label_names": label_names,
+        "category_ids": category_ids,
+        "architecture": dataclasses.asdict(model.architecture),
+        "preprocessing": dataclasses.asdict(preprocessing),
+        "trunk_fingerprint": trunk_fingerprint,
+        "accuracy": accuracy,
+        "tool_version": tfmdl.__version__,
+    }
+    write_tensors(path, tensors, header)
+
+
+def read_pack(path: str | os.PathLike) -> Pack:
+    """Reads one pack file; errors as `read_tensors`, and ValueError if the file is not a pack."""
+    tensors, header = _read_kind(path, "pack")
+    return Pack(
+        path=str(path),
+        domain=header["domain"],
+        label_names=header["label_names"],
+        category_ids=header["category_ids"],
+        architecture=Architecture(**header["architecture"]),
+        preprocessing=Preprocessing.from_json(header["preprocessing"]),
+        trunk_fingerprint=header["trunk_fingerprint"],
+        accuracy=header["accuracy"],
+        tensors=tensors,
+    )
+
+
+def read_packs(path: str | os.PathLike) -> list[Pack]:
+    """Reads one pack file, or all packs of a run's folder.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_pack`, and if the folder has no packs.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        return [read_pack(path)]
+    files = sorted((path / PACKS_DIR).glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{path}: has no {PACKS_DIR}/*.safetensors; the run is not finished")
+    return [read_pack(file) for file in files]
+
+
+def initialize(model: MultiDomainClassifier, trunk: Trunk) -> None:
+    """Sets every variable of `model` but the heads to the trunk's: what a new domain starts from.
+
+    Raises:
+        ValueError: if trunk and model differ in backbone or width, or in a variable.
+    """
+    _check_fits(trunk, model.architecture)
+    for variable in model.variables:
+        slot, _ = slot_and_owner(variable)
+        if not slot.startswith("head/"):
+            _assign(variable, slot, trunk.tensors, trunk.path)
+
+
+def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDomainClassifier:
+    """Returns one model of the trunk and the packs' domains, in the packs' order.
+
+    Raises:
+        ValueError: if a pack was trained on another trunk, two packs are of one domain, or their methods differ.
+    """
+    if not packs:
+        raise ValueError("a model needs at least one domain pack; received none")
+    path_of = {}
+    for pack in packs:
+        if pack.domain in path_of:
+            raise ValueError(f"two packs of domain {pack.domain!r}: {path_of[pack.domain]} and {pack.path}")
+        path_of[pack.domain] = pack.path
+        if pack.trunk_fingerprint != trunk.fingerprint:
+            raise ValueError(
+                f"pack {pack.path} was trained on the trunk with fingerprint {pack.trunk_fingerprint[:12]}; "
+                f"{trunk.path} has {trunk.fingerprint[:12]}"
+            )
+    architecture = _common_architecture(trunk, packs)
+    _check_fits(trunk, architecture)
+    model = MultiDomainClassifier({pack.domain: len(pack.label_names) for pack in packs}, architecture, dtype)
+    tensors_of = {pack.domain: pack for pack in packs}
+    for variable in model.variables:
+        slot, owner = slot_and_owner(variable)
+        pack = tensors_of.get(owner)
+        if pack and slot in pack.tensors:
+            _assign(variable, slot, pack.tensors, pack.path)
+        else:
+            _assign(variable, slot, trunk.tensors, trunk.path)
+    _check_nothing_lost(model, trunk, packs)
+    return model
+
+
+def load_model(
+    workdirs: list[str] | None = None,
+    trunk: str | None = None,
+    pack_paths: list[str] | None = None,
+    dtype: str = "float32",
+) -> tuple[MultiDomainClassifier, list[Pack]]:
+    """Returns the model of finished runs, or of a trunk and packs, and the packs in the order of its domains.
+
+    Args:
+        workdirs: Runs of train.py; a run that added a domain names the run of its trunk in its config.json.
+        trunk: Instead: a run or file with the trunk.
+        pack_paths: With `trunk`: runs or pack files.
+        dtype: Keras dtype policy of the model.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_trunk`, `read_packs` and `compose`.
+    """
+    if bool(workdirs) == bool(trunk):
+        raise ValueError("give either --workdir, or --trunk and --packs")
+    if workdirs:
+        pack_paths = workdirs
+        trunk = load_config(workdirs[0]).init_from or workdirs[0]
+    elif not pack_paths:
+        raise ValueError("--trunk wants the domains' --packs")
+    packs = [pack for path in pack_paths for pack in read_packs(path)]
+    return compose(read_trunk(trunk), packs, dtype), packs
+
+
+def _common_architecture(trunk, packs):
+    """The method of the added domains; the base domain's own pack is at home in any method on its trunk."""
+    added = [pack for pack in packs if pack.domain != trunk.base_domain] or packs
+    for pack in added[1:]:
+        if pack.architecture != added[0].architecture:
+            raise ValueError(
+                f"packs of one model are of one method; {added[0].path} has {added[0].architecture}, "
+                f"{pack.path} has {pack.architecture}"
+            )
+    return added[0].architecture
+
+
+def _check_fits(trunk, architecture):
+    for argument in ("backbone", "width"):
+        theirs, ours = getattr(trunk.architecture, argument), getattr(architecture, argument)
+        if theirs != ours:
+            raise ValueError(f"--{argument}: the trunk {trunk.path} has {theirs!r}; received {ours!r}")
+
+
+def _check_nothing_lost(model, trunk, packs):
+    """A pack may hold what the model shares (the base domain's own kernels, say), if it equals the trunk's."""
+    present = {variable.path for variable in model.variables}
+    for pack in packs:
+        for slot, value in pack.tensors.items():
+            if f"{slot}/{pack.domain}" in present:
+                continue
+            if f"{slot}/{SHARED}" not in present or not np.array_equal(value, trunk.tensors[slot]):
+                raise ValueError(
+                    f"pack {pack.path} has its own {slot}, which method {model.architecture.method} shares"
+                )
+
+
+def _assign(variable, slot, tensors, path):
+    if slot not in tensors:
+        raise ValueError(f"{path}: lacks {slot}, which the model needs")
+    if tuple(tensors[slot].shape) != tuple(variable.shape):
+        raise ValueError(
+            f"{path}: {slot} has shape {tuple(tensors[slot].shape)}, the model needs {tuple(variable.shape)}"
+        )
+    variable.assign(tensors[slot])
+
+
+def _read_kind(path, kind):
+    tensors, header = read_tensors(path)
+    if header.get("kind") != kind:
+        raise ValueError(f"{path}: is a {header.get('kind')}, not a {kind}")
+    return tensors, header

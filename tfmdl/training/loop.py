@@ -1,0 +1,318 @@
+"""One training run, from configuration to packs."""
+
+import dataclasses
+import json
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+import tfmdl
+from tfmdl import packs
+from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json
+from tfmdl.data import records
+from tfmdl.data.pipeline import Source, TrainPipeline
+from tfmdl.domains import DECATHLON
+from tfmdl.evaluation.accuracy import Evaluation, Tally
+from tfmdl.evaluation.predict import predict_alone
+from tfmdl.model import MultiDomainClassifier
+from tfmdl.recipes import Recipe, recipe_for
+from tfmdl.training import devices, optimization
+from tfmdl.training.callbacks import CheckpointAndWatch, RestoreMetrics
+from tfmdl.training.checkpoints import Checkpoints, collect, restore
+from tfmdl.training.progress import Progress
+from tfmdl.training.tensorboard import TensorBoard
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def train(config: RunConfig) -> None:
+    """Trains what `config` asks for, going on from the last checkpoint of its workdir, and writes trunk and packs.
+
+    Raises:
+        FileNotFoundError: if data or trunk are not there.
+        ValueError: if the configuration cannot be run, or the workdir holds a run of another one.
+        FloatingPointError: if the loss is no longer finite.
+        Terminated: on SIGTERM, after a checkpoint was written.
+    """
+    with devices.strategy_scope():
+        Run(config).train()
+
+
+class Run:
+    """A run of `train.py`: what is read, built and written for one `RunConfig`."""
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+        self.workdir = pathlib.Path(config.workdir)
+        self.infos = {domain: records.DatasetInfo.load(config.data_dir, domain) for domain in config.domains}
+        self.recipes = {domain: self._recipe(info) for domain, info in self.infos.items()}
+        self.base = config.domains[0]
+        self.recipe = self.recipes[self.base]
+        self.preprocessing = {domain: self._preprocessing(info) for domain, info in self.infos.items()}
+        self.trunk = packs.read_trunk(config.init_from) if config.init_from else None
+        if self.trunk and len(config.domains) > 1:
+            raise ValueError(
+                f"--init_from adds one domain at a time; received --domain={','.join(config.domains)}"
+            )
+        self._claim_workdir()
+
+        devices.set_up(config.seed)
+        self.model = MultiDomainClassifier(
+            {domain: info.num_classes for domain, info in self.infos.items()}, config.architecture, config.precision
+        )
+        if self.trunk:
+            packs.initialize(self.model, self.trunk)
+        self.model.train_only(config.domains, shared=self.trunk is None)
+        self.pipeline = TrainPipeline(
+            [self._source(domain, config.train_splits) for domain in config.domains],
+            self.recipe.batch_size,
+            config.seed,
+            config.cache,
+        )
+        self.steps_per_epoch = self.pipeline.steps_per_epoch
+        self.total_steps = self.recipe.schedule.epochs * self.steps_per_epoch
+        if config.max_steps is not None:
+            self.total_steps = min(self.total_steps, config.max_steps)
+        self.towers = {domain: self.model.tower(domain) for domain in config.domains}
+        self.network = self._compiled()
+        self.checkpoints = Checkpoints(self.workdir / "checkpoints")
+
+    def train(self) -> None:
+        """Runs the epochs that are left, then writes trunk and packs."""
+        state = self._resume()
+        board = TensorBoard(self.workdir, self.model, self.config.profile_steps)
+        if state["step"] == 0:
+            board.configuration(self.describe())
+            board.images(self.pipeline, self.preprocessing)
+        progress = Progress(self.total_steps, self.recipe.schedule.epochs)
+        watch = CheckpointAndWatch(self, progress, board, state["step"])
+        evaluations = None
+        with progress, watch.sigterm():
+            while state["step"] < self.total_steps:
+                epoch = state["step"] // self.steps_per_epoch
+                logs, seconds = self._fit_epoch(epoch, state, watch)
+                state = {"step": watch.step, "epoch_seconds": 0.0, "metrics": None}
+                evaluations = self.evaluate()
+                line = self._metrics_line(epoch, watch.step, logs, seconds, evaluations)
+                self._append_metrics(line)
+                board.epoch(line, evaluations, self.infos, last=watch.step >= self.total_steps)
+                progress.epoch(line)
+                self.save_checkpoint(watch.step)
+        self._write_results(evaluations or self.evaluate())
+        board.close()
+        self._say_what_next(progress)
+
+    def evaluate(self) -> dict[str, Evaluation]:
+        """Evaluates every domain that has labelled val images it was not trained on."""
+        result = {}
+        for domain, info in self.infos.items():
+            split = info.splits.get("val")
+            if split and split.labelled and "val" not in self.config.train_splits:
+                tally = Tally(info.num_classes)
+                for predictions in predict_alone(self.towers[domain], self._source(domain, ("val",))):
+                    tally.add(predictions.logits, predictions.labels)
+                result[domain] = tally.result()
+        return result
+
+    def describe(self) -> dict:
+        """Returns what config.json holds: the configuration, and what followed from it."""
+        return {
+            "run": self.config.to_json(),
+            "recipes": {domain: dataclasses.asdict(recipe) for domain, recipe in self.recipes.items()},
+            "preprocessing": {name: dataclasses.asdict(value) for name, value in self.preprocessing.items()},
+            "data": {domain: info.fingerprint for domain, info in self.infos.items()},
+            "trunk_fingerprint": self.trunk and self.trunk.fingerprint,
+            "versions": {"tfmdl": tfmdl.__version__, "keras": keras.__version__, "backend": keras.backend.backend()},
+        }
+
+    def save_checkpoint(self, step: int, epoch_seconds: float = 0.0) -> pathlib.Path:
+        """Writes a checkpoint after `step` steps and returns its path; mid-epoch it holds the running metrics too."""
+        groups = {"network": self.network.variables, "optimizer": self.network.optimizer.variables}
+        mid_epoch = step % self.steps_per_epoch != 0
+        if mid_epoch:
+            groups["metrics"] = self._metric_variables()
+        tensors = collect(groups)
+        return self.checkpoints.save(step, tensors, {"mid_epoch": mid_epoch, "epoch_seconds": epoch_seconds})
+
+    def _recipe(self, info) -> Recipe:
+        config = self.config
+        num_train = sum(info.splits[split].num_examples for split in config.train_splits if split in info.splits)
+        recipe = recipe_for(config.recipe, info.name, num_train, base=config.init_from is None)
+        if len(config.domains) > 1:  # images of a mixed batch have one size
+            recipe = dataclasses.replace(recipe, crop="random")
+        overrides = {
+            name: getattr(config, name)
+            for name in ("batch_size", "learning_rate", "weight_decay")
+            if getattr(config, name) is not None
+        }
+        if config.epochs is not None:
+            overrides["schedule"] = recipe.schedule.scaled(config.epochs)
+        return dataclasses.replace(recipe, **overrides)
+
+    def _preprocessing(self, info) -> Preprocessing:
+        recipe = self.recipes[info.name]
+        side = round(self.config.image_size * 9 / 8)
+        height, width = (2 * side, side) if recipe.crop == "tall" else (side, side)
+        train = (self.config.image_size,) * 2 if recipe.crop == "random" else (height, width)
+        published = DECATHLON.get(info.name)
+        if published and published.num_classes == info.num_classes:
+            mean, std = published.mean, published.std
+        else:
+            mean, std = tuple(info.pixel_mean), tuple(info.pixel_std)
+        return Preprocessing(height, width, *train, mean, std)
+
+    def _source(self, domain, splits) -> Source:
+        return Source.of(self.config.data_dir, self.infos[domain], splits, self.preprocessing[domain])
+
+    def _claim_workdir(self):
+        """Writes config.json, or checks that the one that is there says the same."""
+        described = json.loads(json.dumps(self.describe()))
+        path = self.workdir / CONFIG_FILE
+        if path.is_file():
+            changed = differences(load_config(self.workdir), self.config)
+            before = json.loads(path.read_text())
+            for key, what in (("data", "records in --data_dir"), ("trunk_fingerprint", "trunk in --init_from")):
+                if before[key] != described[key]:
+                    changed.append(f"the {what}: was {before[key]!r}, now {described[key]!r}")
+            if changed:
+                raise ValueError(
+                    f"--workdir={self.workdir} holds a run of another configuration:\n  " + "\n  ".join(changed)
+                    + "\nuse another --workdir, or remove that one"
+                )
+        else:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            write_json(path, described)
+
+    def _compiled(self):
+        """Returns the network to fit: the tower of a single domain, or the mixed graph."""
+        if len(self.config.domains) > 1:
+            network = self.model.mixed(self.recipe.dropout)
+        else:
+            network = self.model.tower(self.base, self.recipe.dropout)
+        optimization.decay_weights(
+            self.model, {domain: recipe.weight_decay for domain, recipe in self.recipes.items()}
+        )
+        network.compile(
+            optimizer=optimization.sgd(self.recipe, self.steps_per_epoch),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[
+                keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            ],
+            jit_compile=self.config.jit_compile,
+        )
+        network.optimizer.build(network.trainable_variables)
+        return network
+
+    def _batches(self, epoch, first_step):
+        """Returns what Keras fits: (image, label), or mixed ({"image", "domain"}, label in the joint label space)."""
+        batches = self.pipeline.epoch(epoch, first_step)
+        if len(self.config.domains) == 1:
+            return batches.map(lambda batch: (batch["image"], batch["label"]))
+        offsets = np.array(list(self.model.head.offsets.values()), "int32")
+
+        def to_joint(batch):
+            inputs = {"image": batch["image"], "domain": batch["domain"]}
+            return inputs, batch["label"] + keras.ops.take(offsets, batch["domain"])
+
+        return batches.map(to_joint)
+
+    def _fit_epoch(self, epoch, state, watch):
+        first = state["step"] - epoch * self.steps_per_epoch
+        steps = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch) - first
+        watch.begin_epoch(state["epoch_seconds"])
+        started = time.perf_counter()
+        history = self.network.fit(
+            self._batches(epoch, first).take(steps),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            verbose=0,
+            shuffle=False,  # the pipeline has shuffled
+            callbacks=[RestoreMetrics(self._metric_variables, state["metrics"]), watch],
+        )
+        seconds = state["epoch_seconds"] + time.perf_counter() - started
+        return {name: values[-1] for name, values in history.history.items()}, seconds
+
+    def _metric_variables(self):
+        return [variable for metric in self.network.metrics for variable in metric.variables]
+
+    def _resume(self) -> dict:
+        """Restores the newest checkpoint; returns the step, and what the epoch it is in had gathered so far."""
+        found = self.checkpoints.latest()
+        if not found:
+            self._truncate_metrics(0)
+            return {"step": 0, "epoch_seconds": 0.0, "metrics": None}
+        tensors, state = found
+        metrics = None
+        if state["mid_epoch"]:
+            metrics = {name: tensors.pop(name) for name in list(tensors) if name.startswith("metrics:")}
+        restore({"network": self.network.variables, "optimizer": self.network.optimizer.variables}, tensors)
+        self._truncate_metrics(state["step"])
+        return {"step": state["step"], "epoch_seconds": state["epoch_seconds"], "metrics": metrics}
+
+    def _metrics_line(self, epoch, step, logs, seconds, evaluations):
+        steps = step - epoch * self.steps_per_epoch
+        line = {
+            "epoch": epoch + 1,
+            "step": step,
+            "train/loss": logs["cross_entropy"],
+            "train/accuracy": logs["accuracy"],
+            "learning_rate": float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)),
+            "images_per_second": steps * self.recipe.batch_size / seconds,
+        }
+        if evaluations:
+            values = evaluations.values()
+            line["val/loss"] = float(np.mean([evaluation.loss for evaluation in values]))
+            line["val/accuracy"] = float(np.mean([evaluation.accuracy for evaluation in values]))
+        if len(evaluations) > 1:
+            for domain, evaluation in evaluations.items():
+                line[f"val/loss/{domain}"] = evaluation.loss
+                line[f"val/accuracy/{domain}"] = evaluation.accuracy
+        return line
+
+    def _append_metrics(self, line):
+        with open(self.workdir / METRICS_FILE, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _truncate_metrics(self, step):
+        """Drops the lines of epochs that ended after the checkpoint that the run goes on from."""
+        path = self.workdir / METRICS_FILE
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except json.JSONDecodeError:  # the line that a kill cut short
+                break
+        path.write_text("".join(kept))
+
+    def _write_results(self, evaluations):
+        if self.trunk:
+            trunk_fingerprint = self.trunk.fingerprint
+        else:
+            trunk_fingerprint = packs.write_trunk(self.workdir / packs.TRUNK_FILE, self.model, self.base)
+        for domain, info in self.infos.items():
+            packs.write_pack(
+                self.workdir / packs.PACKS_DIR / f"{domain}.safetensors",
+                self.model,
+                domain,
+                label_names=info.label_names,
+                category_ids=info.category_ids,
+                preprocessing=self.preprocessing[domain],
+                trunk_fingerprint=trunk_fingerprint,
+                accuracy=evaluations[domain].accuracy if domain in evaluations else None,
+            )
+
+    def _say_what_next(self, progress):
+        made = [str(path) for path in sorted((self.workdir / packs.PACKS_DIR).glob("*.safetensors"))]
+        if self.trunk is None:
+            made.insert(0, str(self.workdir / packs.TRUNK_FILE))
+        progress.note(
+            f"wrote {', '.join(made)}\n"
+            f"next:  python eval.py --workdir={self.workdir} --data_dir={self.config.data_dir} --split=val\n"
+            f"       tensorboard --logdir={self.workdir}"
+        )

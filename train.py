@@ -1,0 +1,77 @@
+"""Trains a trunk, or adds a domain to one: `python train.py --domain=NAME --data_dir=DIR --workdir=DIR`."""
+
+import tfmdl.quiet  # isort: skip  # noqa: F401
+
+import sys
+
+from absl import app, flags
+
+from tfmdl.backbones import BACKBONES
+from tfmdl.cli import report_errors
+from tfmdl.config import RunConfig
+from tfmdl.model import Architecture
+from tfmdl.recipes import SCHEDULES
+from tfmdl.sharing import METHODS
+from tfmdl.training import devices
+from tfmdl.training.callbacks import Terminated
+from tfmdl.training.loop import train
+
+FLAGS = flags.FLAGS
+POSITIVE = {"lower_bound": 1}
+
+flags.DEFINE_list("domain", None, "Domain to train; several, by commas, train a trunk jointly.", required=True)
+flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
+flags.DEFINE_string("workdir", None, "Folder of this run; the same command goes on where it stopped.", required=True)
+flags.DEFINE_enum("method", "pointwise_sharing", list(METHODS), "What the domains share.")
+flags.DEFINE_enum("backbone", "resnet26_separable", list(BACKBONES), "The network.")
+flags.DEFINE_string("init_from", None, "Run whose trunk the domain is added to; without it a trunk is trained.")
+flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule: the paper's, or a short one for CPUs.")
+flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
+flags.DEFINE_integer("batch_size", None, "Images in a step, instead of the recipe's.", **POSITIVE)
+flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)
+flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
+flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
+flags.DEFINE_bool("share_last_pointwise", False, "Share the last pointwise kernel too.")
+flags.DEFINE_integer("image_size", 64, "Side of the training crop; evaluation sees nine eighths.", lower_bound=8)
+flags.DEFINE_enum(
+    "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"], "Keras dtype policy."
+)
+flags.DEFINE_integer("seed", 0, "Of weights, order, crops and dropout.", lower_bound=0)
+flags.DEFINE_integer("max_steps", None, "Stop after so many steps.", **POSITIVE)
+flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
+flags.DEFINE_enum("jit_compile", "auto", ["auto", "on", "off"], "Compile the step with XLA; auto: on a GPU.")
+flags.DEFINE_bool("cache", False, "Keep decoded images in memory.")
+flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", **POSITIVE)
+flags.DEFINE_list("profile_steps", None, "First and last step to profile, as in 10,20.")
+
+
+def config_of_flags() -> RunConfig:
+    """Returns the run that the flags ask for."""
+    same_name = (
+        "data_dir workdir init_from recipe epochs batch_size learning_rate weight_decay image_size seed max_steps "
+        "cache checkpoint_every"
+    )
+    return RunConfig(
+        domains=tuple(FLAGS.domain),
+        architecture=Architecture(FLAGS.method, FLAGS.backbone, FLAGS.width, FLAGS.share_last_pointwise),
+        precision=devices.precision_policy(FLAGS.precision),
+        jit_compile=devices.use_xla(FLAGS.jit_compile),
+        train_splits=tuple(FLAGS.train_splits),
+        profile_steps=FLAGS.profile_steps and tuple(int(step) for step in FLAGS.profile_steps),
+        **{name: getattr(FLAGS, name) for name in same_name.split()},
+    )
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are --name=value")
+    try:
+        with report_errors():
+            train(config_of_flags())
+    except Terminated as terminated:
+        print(terminated, file=sys.stderr)
+        sys.exit(143)
+
+
+if __name__ == "__main__":
+    app.run(main)
