@@ -43,6 +43,11 @@ flags.DEFINE_enum("jit_compile", "auto", ["auto", "on", "off"], "Compile the ste
 flags.DEFINE_bool("cache", False, "Keep decoded images in memory.")
 flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", **POSITIVE)
 flags.DEFINE_list("profile_steps", None, "First and last step to profile, as in 10,20.")
+flags.register_validator(
+    "profile_steps",
+    lambda steps: steps is None or (len(steps) == 2 and all(step.isdecimal() for step in steps)),
+    "must be two numbers, as in 10,20",
+)
 
 
 def config_of_flags() -> RunConfig:

@@ -59,9 +59,7 @@ def build_domain(plan: Plan, config: ConvertConfig) -> None:
             source=plan.source,
             inputs=plan.inputs,
             options=config.record_options,
-            skipped=[
-                {"split": image.split, "file": image.name, "reason": image.reason} for image in sorted(bad)
-            ],
+            skipped=[{"split": image.split, "file": image.name, "reason": image.reason} for image in sorted(bad)],
             tool_version=tfmdl.__version__,
         ).save(folder)
     counts = "  ".join(f"{split} {info.num_examples:,}" for split, info in infos.items())
@@ -105,9 +103,7 @@ class _SplitBuilder:
         prefix = folder / f"{self._plan.domain}-{self._split}"
         shards = self._spool.write_shards(prefix, config.shard_mb * _BYTES_OF_MB, config.seed)
         if not shards:
-            raise DataError(
-                f"{self._plan.domain}: split {self._split!r} is empty: none of its images is good"
-            )
+            raise DataError(f"{self._plan.domain}: split {self._split!r} is empty: none of its images is good")
         return SplitInfo(
             num_examples=sum(shard.num_examples for shard in shards),
             labelled=any(self._per_class),

@@ -3,7 +3,6 @@
 Usage: python data_prep/convert.py --source=decathlon --input_dir=decathlon-1.0 --output_dir=records
 """
 
-import os
 import pathlib
 import sys
 
@@ -13,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from absl import app, flags
 
 from data_prep.conversion import SOURCES, ConvertConfig, convert
+from data_prep.ordered import available_cores
 from data_prep.plan import SPLITS, DataError
 from data_prep.quiet import silence_native_stderr
 
@@ -49,7 +49,7 @@ def main(_) -> int:
                 output_dir=pathlib.Path(_OUTPUT_DIR.value),
                 domains=tuple(_DOMAINS.value),
                 splits=tuple(_SPLITS.value),
-                workers=_WORKERS.value or len(os.sched_getaffinity(0)),
+                workers=_WORKERS.value or available_cores(),
                 shard_mb=_SHARD_MB.value,
                 resize_shorter=_RESIZE_SHORTER.value,
                 seed=_SEED.value,

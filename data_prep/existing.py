@@ -32,9 +32,7 @@ def is_whole(plan: Plan, config: ConvertConfig) -> bool:
             path = folder / shard.file
             size = path.stat().st_size if path.is_file() else "no file"
             if size != shard.num_bytes:
-                differences.append(
-                    f"{shard.file} has {shard.num_bytes} bytes by its {INFO_FILE}, {size} here"
-                )
+                differences.append(f"{shard.file} has {shard.num_bytes} bytes by its {INFO_FILE}, {size} here")
     if differences:
         raise DataError(
             f"{folder}: is there, and is not what this command makes ({'; '.join(differences)}); "

@@ -1,7 +1,8 @@
-"""A map over threads that keeps the order and never reads far ahead."""
+"""Work on several cores: a map over threads that keeps the order and never reads far ahead."""
 
 import collections
 import concurrent.futures
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,3 +19,10 @@ def map_ordered(function: Callable[[Any], Any], items: Iterable[Any], workers: i
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -108,9 +108,7 @@ class _DomainCheck:
             self._compare(f"{shard.file}: records", shard.num_examples, in_shard)
             count += in_shard
         self._compare(f"split {split}: records", expected.num_examples, count)
-        for name, of_info, of_records in zip(
-            self._info.label_names, expected.per_class, per_class, strict=True
-        ):
+        for name, of_info, of_records in zip(self._info.label_names, expected.per_class, per_class, strict=True):
             self._compare(f"split {split}: images of class {name!r}", of_info, of_records)
         if split == "train" and sums.pixels:
             of_info = (self._info.pixel_mean, self._info.pixel_std)

@@ -3,7 +3,6 @@
 Usage: python data_prep/verify.py --data_dir=records
 """
 
-import os
 import pathlib
 import sys
 
@@ -12,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from absl import app, flags
 
+from data_prep.ordered import available_cores
 from data_prep.plan import DataError
 from data_prep.quiet import silence_native_stderr
 
@@ -25,7 +25,7 @@ def main(_) -> int:
     from data_prep.verification import verify
 
     try:
-        whole = verify(pathlib.Path(_DATA_DIR.value), _DOMAINS.value, len(os.sched_getaffinity(0)))
+        whole = verify(pathlib.Path(_DATA_DIR.value), _DOMAINS.value, available_cores())
     except (DataError, OSError) as error:
         print(f"verify.py: {error}", file=sys.stderr)
         return 1

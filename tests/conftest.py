@@ -60,3 +60,14 @@ def randomized(rng):
         return layer
 
     return randomize
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Folder of three small converted domains: see small_domains.py. Not to be changed."""
+    from small_domains import CLASSES, write_domain  # of TensorFlow, which not all tests run on
+
+    folder = tmp_path_factory.mktemp("data")
+    for name in CLASSES:
+        write_domain(folder, name)
+    return folder

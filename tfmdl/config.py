@@ -5,9 +5,11 @@ import json
 import os
 import pathlib
 
+from tfmdl.domains import check_name
 from tfmdl.model import Architecture
 
 CONFIG_FILE = "config.json"
+MAY_TRAIN_ON = ("train", "val")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,9 @@ class RunConfig:
         cache: Keep decoded images in memory.
         checkpoint_every: Steps between checkpoints; one is written at the end of each epoch in any case.
         profile_steps: First and last step of a profile for TensorBoard.
+
+    Raises:
+        ValueError: if a domain or a split is missing, unknown or given twice, or `profile_steps` is no range.
     """
 
     domains: tuple[str, ...]
@@ -78,6 +83,21 @@ class RunConfig:
     checkpoint_every: int = 500
     profile_steps: tuple[int, int] | None = None
 
+    def __post_init__(self):
+        for flag, names in (("domain", self.domains), ("train_splits", self.train_splits)):
+            if not names or len(set(names)) != len(names):
+                raise ValueError(f"--{flag} must name at least one, each once; received {','.join(names)!r}")
+        for domain in self.domains:
+            check_name(domain)
+        for split in self.train_splits:
+            if split not in MAY_TRAIN_ON:
+                raise ValueError(
+                    f"--train_splits must be of {', '.join(MAY_TRAIN_ON)}: test images are never trained on; "
+                    f"received {split!r}"
+                )
+        if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
+            raise ValueError(f"--profile_steps must be FIRST,LAST; received {self.profile_steps}")
+
     def to_json(self) -> dict:
         return dataclasses.asdict(self)
 
@@ -99,7 +119,7 @@ def differences(before: RunConfig, after: RunConfig) -> list[str]:
 
     def flat(config):
         fields = config.to_json()
-        fields.update(fields.pop("architecture"))
+        fields.update(fields.pop("architecture"), domain=fields.pop("domains"))
         return {name: value for name, value in fields.items() if name not in MAY_DIFFER}
 
     old, new = flat(before), flat(after)
@@ -107,8 +127,9 @@ def differences(before: RunConfig, after: RunConfig) -> list[str]:
 
 
 def write_json(path: str | os.PathLike, content) -> None:
-    """Writes JSON aside and renames it into place."""
+    """Writes JSON aside and renames it into place, in a folder that is made if it is not there."""
     path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(partial, path)
@@ -126,5 +147,5 @@ def load_config(workdir: str | os.PathLike) -> RunConfig:
         raise FileNotFoundError(f"{path}: no run of train.py here")
     try:
         return RunConfig.from_json(json.loads(path.read_text())["run"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a configuration of this tool ({error})") from error

@@ -6,6 +6,7 @@ pack's where the pack has it, the trunk's otherwise: so packs of any method comp
 trained on. Both are safetensors files; what they mean is JSON in their header.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -87,6 +88,7 @@ def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], heade
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    header = {**header, "fingerprint": fingerprint(tensors)}
     save_file(tensors, partial, metadata={_HEADER: json.dumps(header)})
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
@@ -105,9 +107,13 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads(file.metadata()[_HEADER])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a file of this tool, or damaged ({error})") from error
+    actual = fingerprint(tensors)
+    if header.get("fingerprint", actual) != actual:
+        raise ValueError(f"{path}: damaged, its tensors are not those that were written")
+    return tensors, header
 
 
 def write_trunk(path: str | os.PathLike, model: MultiDomainClassifier, base_domain: str) -> str:
@@ -142,8 +148,9 @@ def read_trunk(path: str | os.PathLike) -> Trunk:
             raise FileNotFoundError(f"{path}: has no {TRUNK_FILE}; either the run is not finished or it added a domain")
         path = path / TRUNK_FILE
     tensors, header = _read_kind(path, "trunk")
-    architecture = Architecture(**header["architecture"])
-    return Trunk(str(path), header["base_domain"], architecture, tensors, fingerprint(tensors))
+    with _complete(path):
+        architecture = Architecture(**header["architecture"])
+        return Trunk(str(path), header["base_domain"], architecture, tensors, fingerprint(tensors))
 
 
 def write_pack(
@@ -181,17 +188,18 @@ def write_pack(
 def read_pack(path: str | os.PathLike) -> Pack:
     """Reads one pack file; errors as `read_tensors`, and ValueError if the file is not a pack."""
     tensors, header = _read_kind(path, "pack")
-    return Pack(
-        path=str(path),
-        domain=header["domain"],
-        label_names=header["label_names"],
-        category_ids=header["category_ids"],
-        architecture=Architecture(**header["architecture"]),
-        preprocessing=Preprocessing.from_json(header["preprocessing"]),
-        trunk_fingerprint=header["trunk_fingerprint"],
-        accuracy=header["accuracy"],
-        tensors=tensors,
-    )
+    with _complete(path):
+        return Pack(
+            path=str(path),
+            domain=header["domain"],
+            label_names=header["label_names"],
+            category_ids=header["category_ids"],
+            architecture=Architecture(**header["architecture"]),
+            preprocessing=Preprocessing.from_json(header["preprocessing"]),
+            trunk_fingerprint=header["trunk_fingerprint"],
+            accuracy=header["accuracy"],
+            tensors=tensors,
+        )
 
 
 def read_packs(path: str | os.PathLike) -> list[Pack]:
@@ -220,6 +228,7 @@ def initialize(model: MultiDomainClassifier, trunk: Trunk) -> None:
         slot, _ = slot_and_owner(variable)
         if not slot.startswith("head/"):
             _assign(variable, slot, trunk.tensors, trunk.path)
+    _check_trunk_is_used(model, trunk)
 
 
 def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDomainClassifier:
@@ -243,15 +252,16 @@ def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDom
     architecture = _common_architecture(trunk, packs)
     _check_fits(trunk, architecture)
     model = MultiDomainClassifier({pack.domain: len(pack.label_names) for pack in packs}, architecture, dtype)
-    tensors_of = {pack.domain: pack for pack in packs}
+    pack_of = {pack.domain: pack for pack in packs}
     for variable in model.variables:
         slot, owner = slot_and_owner(variable)
-        pack = tensors_of.get(owner)
+        pack = pack_of.get(owner)
         if pack and slot in pack.tensors:
             _assign(variable, slot, pack.tensors, pack.path)
         else:
             _assign(variable, slot, trunk.tensors, trunk.path)
-    _check_nothing_lost(model, trunk, packs)
+    _check_trunk_is_used(model, trunk)
+    _check_packs_are_used(model, trunk, packs)
     return model
 
 
@@ -302,7 +312,16 @@ def _check_fits(trunk, architecture):
             raise ValueError(f"--{argument}: the trunk {trunk.path} has {theirs!r}; received {ours!r}")
 
 
-def _check_nothing_lost(model, trunk, packs):
+def _check_trunk_is_used(model, trunk):
+    unused = trunk.tensors.keys() - {slot_and_owner(variable)[0] for variable in model.variables}
+    if unused:
+        raise ValueError(
+            f"trunk {trunk.path} has {min(unused)}, which method {model.architecture.method} has no use for; "
+            f"it was trained by method {trunk.architecture.method}"
+        )
+
+
+def _check_packs_are_used(model, trunk, packs):
     """A pack may hold what the model shares (the base domain's own kernels, say), if it equals the trunk's."""
     present = {variable.path for variable in model.variables}
     for pack in packs:
@@ -330,3 +349,12 @@ def _read_kind(path, kind):
     if header.get("kind") != kind:
         raise ValueError(f"{path}: is a {header.get('kind')}, not a {kind}")
     return tensors, header
+
+
+@contextlib.contextmanager
+def _complete(path):
+    """Names the file whose header lacks something, or has what this version does not know."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its header is not one of this version of the tool ({error})") from error

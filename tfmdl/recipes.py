@@ -43,6 +43,10 @@ class Recipe:
     dropout: float = 0.0
     crop: str = "random"
 
+    def learning_rate_in(self, epoch: int) -> float:
+        """Returns the learning rate of an epoch, counted from 0: a tenth after each drop."""
+        return self.learning_rate / 10 ** len({drop for drop in self.schedule.drops if 0 < drop <= epoch})
+
 
 CROPS = {
     "random": "a random square of `image_size` out of the centre square; evaluation sees the whole centre square",

@@ -48,9 +48,7 @@ def _draw_digit(label: int, number: int, random: np.random.Generator) -> Image.I
     )
     ink, paper = drawing.two_colours(random, contrast=0.35)
     ground = drawing.background(random, paper, clouds=0.06)
-    return drawing.to_image(
-        drawing.mixed(np.asarray(tilted, np.float32) / 255, ink, ground), random, noise=0.05
-    )
+    return drawing.to_image(drawing.mixed(np.asarray(tilted, np.float32) / 255, ink, ground), random, noise=0.05)
 
 
 def _draw_letter(label: int, number: int, random: np.random.Generator) -> Image.Image:
@@ -112,9 +110,7 @@ def _draw_object(label: int, number: int, random: np.random.Generator) -> Image.
 DOMAINS: dict[str, DemoDomain] = {
     "digits": DemoDomain(1, tuple(string.digits), (600, 250, 250), _draw_digit),
     "letters": DemoDomain(2, tuple(string.ascii_uppercase), (780, 260, 260), _draw_letter),
-    "objects": DemoDomain(
-        3, tuple(f"{fill} {kind}" for kind, fill in _OBJECTS), (2860, 312, 312), _draw_object
-    ),
+    "objects": DemoDomain(3, tuple(f"{fill} {kind}" for kind, fill in _OBJECTS), (2860, 312, 312), _draw_object),
     "shapes": DemoDomain(4, _SHAPES, (585, 225, 225), _draw_shape),
     "textures": DemoDomain(5, _TEXTURES, (600, 250, 250), _draw_texture),
 }

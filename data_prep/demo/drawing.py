@@ -70,9 +70,7 @@ def fonts() -> list[str]:
     """Returns the text fonts that matplotlib ships: DejaVu, STIX and Computer Modern, in several styles."""
     folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
     prefixes = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr", "cmss", "cmtt", "cmb")
-    paths = (
-        path for path in folder.glob("*.ttf") if path.stem.startswith(prefixes) and "Display" not in path.stem
-    )
+    paths = (path for path in folder.glob("*.ttf") if path.stem.startswith(prefixes) and "Display" not in path.stem)
     return sorted(map(str, paths))
 
 

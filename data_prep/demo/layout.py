@@ -31,9 +31,7 @@ def make_demo(output_dir: pathlib.Path, seed: int, domains: Mapping[str, DemoDom
     for folder in ("annotations", "labels"):
         (output_dir / folder).mkdir(parents=True)
     with concurrent.futures.ProcessPoolExecutor() as pool:
-        written = [
-            pool.submit(_write_domain, output_dir, name, domain, seed) for name, domain in domains.items()
-        ]
+        written = [pool.submit(_write_domain, output_dir, name, domain, seed) for name, domain in domains.items()]
         for (name, domain), future in zip(domains.items(), written, strict=True):
             future.result()
             train, val, test = domain.sizes

@@ -74,17 +74,13 @@ def read_references(
         named = _field(file_name, "images", image, "file_name", str)
         parts = check_relative(named, f"{file_name}: file_name of image {image_id}")
         if parts[:2] != ("data", domain) or len(parts) < 3:
-            raise DataError(
-                f"{file_name}: file_name of image {image_id} is {named!r}; expected it in data/{domain}/"
-            )
+            raise DataError(f"{file_name}: file_name of image {image_id} is {named!r}; expected it in data/{domain}/")
         if image_id not in labels and (labelled or labels):
             raise DataError(f"{file_name}: image {image_id} ({named}) has no annotation")
         references.append(Reference(image_id, labels.get(image_id), "/".join(parts[1:])))
     for image_id in labels:
         if image_id not in seen:
-            raise DataError(
-                f"{file_name}: an annotation is of image_id {image_id}, which is not among the images"
-            )
+            raise DataError(f"{file_name}: an annotation is of image_id {image_id}, which is not among the images")
     return references
 
 
@@ -109,7 +105,5 @@ def _labels(file_name: str, contents: dict[str, Any], categories: Categories) ->
 def _field(file_name: str, where: str, entry: Any, key: str, kind: type) -> Any:
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(
-            f"{file_name}: an entry of {where!r} has {key} {value!r}; expected {kind.__name__}: {entry!r}"
-        )
+        raise DataError(f"{file_name}: an entry of {where!r} has {key} {value!r}; expected {kind.__name__}: {entry!r}")
     return value

@@ -42,8 +42,7 @@ class DecathlonSource:
         known = sorted(m[1] for name in self._annotation_files() if (m := _TRAIN_FILE.fullmatch(name)))
         if not known:
             raise DataError(
-                f"--input_dir: {input_dir} has no annotations; expected annotations/<domain>_train.json "
-                f"or {DEVKIT}"
+                f"--input_dir: {input_dir} has no annotations; expected annotations/<domain>_train.json or {DEVKIT}"
             )
         check_known(domains, known, input_dir)
         self.domains = list(domains) or known
@@ -59,9 +58,7 @@ class DecathlonSource:
             inputs[file_name] = hashlib.sha256(text).hexdigest()
             if categories is None:
                 categories = annotations.read_categories(file_name, contents)
-            splits[split] = annotations.read_references(
-                file_name, contents, domain, categories, split != "test"
-            )
+            splits[split] = annotations.read_references(file_name, contents, domain, categories, split != "test")
         splits = {split: splits[split] for split in self.splits}
         _check_names_once(domain, splits)
         for split, references in splits.items():

@@ -46,13 +46,9 @@ class FolderSource:
         parts = _named_splits(domain, folders) if "train" in folders else {"train": root}
         label_names = [path.name for path in _folders(parts["train"])]
         if not label_names:
-            raise DataError(
-                f"{parts['train']}: has no class folders; expected {parts['train']}/<class>/<image>"
-            )
+            raise DataError(f"{parts['train']}: has no class folders; expected {parts['train']}/<class>/<image>")
         names = {split: _images(root, folder, label_names, split) for split, folder in parts.items()}
-        image_ids = {
-            name: i for i, name in enumerate(sorted(n for found in names.values() for n, _ in found), 1)
-        }
+        image_ids = {name: i for i, name in enumerate(sorted(n for found in names.values() for n, _ in found), 1)}
         found = {
             split: [Reference(image_ids[name], label, f"{domain}/{name}") for name, label in images]
             for split, images in names.items()
@@ -90,9 +86,7 @@ def _named_splits(domain: str, folders: dict[str, pathlib.Path]) -> dict[str, pa
                 f"{domain}: has a folder 'train', and {name!r}, which is no split; expected train, val, test"
             )
         if split in parts:
-            raise DataError(
-                f"{domain}: split {split!r} is there twice, as {parts[split].name!r} and {name!r}"
-            )
+            raise DataError(f"{domain}: split {split!r} is there twice, as {parts[split].name!r} and {name!r}")
         parts[split] = folder
     return parts
 
@@ -106,9 +100,7 @@ def _images(
     images = []
     for class_folder in _visible(folder):
         if class_folder.name not in label_names:
-            raise DataError(
-                f"{class_folder}: is no class of train; expected a folder named as one of its classes"
-            )
+            raise DataError(f"{class_folder}: is no class of train; expected a folder named as one of its classes")
         label = label_names.index(class_folder.name)
         images += [(_checked_name(root, path), label) for path in _visible(class_folder)]
     return images

@@ -89,9 +89,7 @@ class FolderStore:
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Returns those of `names` that are not there."""
-        return [
-            name for name in names if check_regular(self.root, check_relative(name, str(self.root))) is None
-        ]
+        return [name for name in names if check_regular(self.root, check_relative(name, str(self.root))) is None]
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yields each name with its bytes."""

@@ -53,14 +53,11 @@ class TfdsSource:
         for split, name in names.items():
             labels = [int(label) for label in _read(builder, name, label_key)]
             found[split] = [
-                Reference(first_id + i, None if label < 0 else label, f"{name}[{i}]")
-                for i, label in enumerate(labels)
+                Reference(first_id + i, None if label < 0 else label, f"{name}[{i}]") for i, label in enumerate(labels)
             ]
             first_id += len(labels)
         splits, notes = fill_splits(domain, found, self.config.splits, self.config.seed)
-        where = {
-            r.image_id: (split, i) for split, references in splits.items() for i, r in enumerate(references)
-        }
+        where = {r.image_id: (split, i) for split, references in splits.items() for i, r in enumerate(references)}
 
         def read() -> Iterator[RawImage]:
             image_ids = itertools.count(1)
@@ -93,15 +90,11 @@ def _prepared(domain: str, data_dir: pathlib.Path) -> tfds.core.DatasetBuilder:
         builder.download_and_prepare()
     except tfds.core.DatasetNotFoundError as error:
         known = ", ".join(sorted(path.name for path in data_dir.iterdir() if path.is_dir())) or "none"
-        raise DataError(
-            f"unknown domain {domain!r}: TFDS has no such set, and {data_dir} has: {known}"
-        ) from error
+        raise DataError(f"unknown domain {domain!r}: TFDS has no such set, and {data_dir} has: {known}") from error
     # Whatever a set's own code raises, it is this set that cannot be had.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"{domain}: TFDS cannot prepare it in {data_dir} ({type(error).__name__}: {reason})"
-        ) from error
+        raise DataError(f"{domain}: TFDS cannot prepare it in {data_dir} ({type(error).__name__}: {reason})") from error
     return builder
 
 

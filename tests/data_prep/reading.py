@@ -17,6 +17,4 @@ def read_split(data_dir, domain: str, split: str) -> list[dict]:
 
 def shard_bytes(data_dir) -> dict[str, bytes]:
     """Returns the contents of every shard by its path."""
-    return {
-        str(path.relative_to(data_dir)): path.read_bytes() for path in sorted(data_dir.glob("*/*.tfrecord"))
-    }
+    return {str(path.relative_to(data_dir)): path.read_bytes() for path in sorted(data_dir.glob("*/*.tfrecord"))}

@@ -76,9 +76,7 @@ def test_records_are_shuffled_over_all_shards(decathlon, convert_here, monkeypat
     records = convert_here(decathlon.root, domains=("many",), shard_mb=1)
     info = DatasetInfo.load(records, "many")
     shards = info.splits["train"].shards
-    assert [s.file for s in shards] == [
-        f"many-train-{i:05d}-of-{len(shards):05d}.tfrecord" for i in range(len(shards))
-    ]
+    assert [s.file for s in shards] == [f"many-train-{i:05d}-of-{len(shards):05d}.tfrecord" for i in range(len(shards))]
     assert len(shards) > 5
     order = [int(record["source_id"]) for record in read_split(records, "many", "train")]
     assert len(set(order)) == 300

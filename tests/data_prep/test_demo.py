@@ -15,9 +15,7 @@ SMALL = {name: dataclasses.replace(domain, sizes=(30, 26, 27)) for name, domain 
 
 
 def _files(root):
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_demo_is_deterministic_converts_and_keeps_its_test_labels_apart(tmp_path, convert_here):

@@ -52,9 +52,7 @@ def test_class_folders_are_split_by_class_and_seed(tmp_path, convert_here):
     ids = [r["source_id"] for split in info.splits for r in read_split(records, "pets", split)]
     assert sorted(ids) == list(range(1, 61))
     assert shard_bytes(convert_here(tmp_path / "mine", "again", source="folder")) == shard_bytes(records)
-    assert shard_bytes(convert_here(tmp_path / "mine", "seeded", source="folder", seed=1)) != shard_bytes(
-        records
-    )
+    assert shard_bytes(convert_here(tmp_path / "mine", "seeded", source="folder", seed=1)) != shard_bytes(records)
     # The same images are held out, whichever splits are asked for.
     fewer = convert_here(tmp_path / "mine", "fewer", source="folder", splits=("train", "val"))
     assert {r["source_id"] for r in read_split(fewer, "pets", "train")} == {

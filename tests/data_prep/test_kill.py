@@ -17,7 +17,7 @@ from tfmdl.data.records import converted_domains
 def test_a_killed_conversion_leaves_nothing_whole_and_the_next_is_as_if_it_had_not_been(
     decathlon, convert_here, tmp_path
 ):
-    decathlon.add_domain("many", 2, {"train": 2500, "val": 2, "test": 2})
+    decathlon.add_domain("many", 2, {"train": 1500, "val": 2, "test": 2})
     records = tmp_path / "records"
     command = [sys.executable, REPOSITORY / "data_prep" / "convert.py", "--source=decathlon", "--workers=1"]
     command += [f"--input_dir={decathlon.root}", f"--output_dir={records}", "--domains=many"]

@@ -43,9 +43,7 @@ def test_a_set_keeps_its_images_labels_and_splits(tmp_path, convert_here):
     assert {s: i.num_examples for s, i in info.splits.items()} == {"train": 30, "val": 6, "test": 9}
     assert info.source["name"] == "tiny_set/small/1.0.0"
     builder = tfds.builder("tiny_set/small", data_dir=tmp_path / "tfds")
-    expected = {
-        (e["image"].tobytes(), int(e["label"])) for e in builder.as_dataset(split="train").as_numpy_iterator()
-    }
+    expected = {(e["image"].tobytes(), int(e["label"])) for e in builder.as_dataset(split="train").as_numpy_iterator()}
     found = {
         (tf.io.decode_image(r["encoded"]).numpy().tobytes(), int(r["class/label"]))
         for r in read_split(records, "tiny_set-small", "train")

@@ -1,10 +1,12 @@
 """TFRecords to batches: {"image": (B, H, W, 3) float32, "label": (B,) int32, "domain": (B,) int32, "image_id"}.
 
 Training batches are a function of (seed, epoch, step) alone: a run that stops in the middle of an epoch goes on with
-the batches that it would have seen. Records of several domains mix in every batch.
+the batches that it would have seen. Images of several domains mix in every batch.
 """
 
+import contextlib
 import dataclasses
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -35,13 +37,22 @@ class Source:
 
     @classmethod
     def of(cls, data_dir, info: records.DatasetInfo, splits, preprocessing) -> "Source":
-        """Returns the records of `splits` of a converted domain; errors as in `DatasetInfo.shard_paths`."""
+        """Returns the records of `splits` of a converted domain.
+
+        Raises:
+            FileNotFoundError, ValueError: as `DatasetInfo.shard_paths`, and if a file is not as long as it was.
+        """
         paths = tuple(path for split in splits for path in info.shard_paths(data_dir, split))
+        shards = [shard for split in splits for shard in info.splits[split].shards]
+        for path, shard in zip(paths, shards, strict=True):
+            found = os.path.getsize(path)
+            if found != shard.num_bytes:
+                raise ValueError(f"{path}: has {found:,} bytes, {records.INFO_FILE} says {shard.num_bytes:,}")
         return cls(info.name, paths, sum(info.splits[split].num_examples for split in splits), preprocessing)
 
 
 def steps_per_epoch(sources, batch_size: int) -> int:
-    """An epoch is as many whole batches as hold every image; the last is filled up from the next shuffle."""
+    """An epoch is as many whole batches as hold every image; the last is filled up with the first images again."""
     return -(-sum(source.num_examples for source in sources) // batch_size)
 
 
@@ -83,15 +94,18 @@ class TrainPipeline:
         if len(examples) == 1:
             dataset = examples[0]
         else:
-            weights = np.array([source.num_examples for source in self.sources], "float64")
-            dataset = tf.data.Dataset.sample_from_datasets(
-                examples, weights / weights.sum(), seed=self._seed(epoch, len(examples))
-            )
+            dataset = tf.data.Dataset.choose_from_datasets(examples, self._turns(epoch))
         dataset = dataset.enumerate().take(self.steps_per_epoch * self.batch_size)
         dataset = dataset.skip(first_step * self.batch_size)
         dataset = dataset.map(lambda index, example: self._crop(example, (epoch, index)), tf.data.AUTOTUNE)
         dataset = dataset.batch(self.batch_size, drop_remainder=True)
         return _finish(dataset, self.sources)
+
+    def _turns(self, epoch):
+        """Returns whose turn it is, image by image: each source as often as it has images, shuffled."""
+        turns = np.repeat(np.arange(len(self.sources)), [source.num_examples for source in self.sources])
+        shuffled = np.random.default_rng(self._seed(epoch, len(self.sources))).permutation(turns)
+        return tf.data.Dataset.from_tensor_slices(shuffled).repeat()
 
     def _seed(self, *parts):
         # A seed for each epoch and source, far apart for neighbouring numbers.
@@ -100,11 +114,12 @@ class TrainPipeline:
     def _shuffled(self, index, epoch):
         source, seed = self.sources[index], self._seed(epoch, index)
         if self._cached:
-            dataset = self._cached[index].shuffle(source.num_examples, seed=seed)
+            dataset = self._cached[index].shuffle(source.num_examples, seed, reshuffle_each_iteration=False)
         else:
             paths = np.random.default_rng(seed).permutation(np.array(source.paths, dtype=object)).tolist()
             dataset = tf.data.TFRecordDataset(paths, num_parallel_reads=min(4, len(paths)))
-            dataset = dataset.shuffle(min(SHUFFLE_BUFFER, source.num_examples), seed=seed)
+            buffer = min(SHUFFLE_BUFFER, source.num_examples)
+            dataset = dataset.shuffle(buffer, seed, reshuffle_each_iteration=False)
             dataset = dataset.map(lambda record: {"record": record, "domain": index})
         return dataset.repeat()
 
@@ -153,6 +168,33 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
         weights = np.array([source.num_examples for source in sources], "float64")
         dataset = tf.data.Dataset.sample_from_datasets(datasets, weights / weights.sum(), seed=0)
     return _finish(dataset.batch(batch_size), sources)
+
+
+@contextlib.contextmanager
+def naming_bad_records(sources):
+    """Says which file and record it was when TensorFlow, in this context, cannot read or decode one of `sources`.
+
+    Raises:
+        ValueError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        for index, source in enumerate(sources):
+            for path in source.paths:
+                _check_file(path, source, index)
+        raise
+
+
+def _check_file(path, source, index):
+    decoded = tf.data.TFRecordDataset(path).map(lambda record: _decode_for_evaluation(record, source, index))
+    whole = 0
+    try:
+        for _ in decoded:
+            whole += 1
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        reason = error.message.splitlines()[0]
+        raise ValueError(f"{path}: record {whole} (counted from 0) cannot be read: {reason}") from error
 
 
 def _random_offset(seed, slack):

@@ -66,7 +66,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class SplitInfo:
-    """One split: `per_class[i]` images of class i; all zero where the labels are unknown (`labelled` False)."""
+    """One split: `per_class[i]` images of class i; all zero where labels are unknown (`labelled` False)."""
 
     num_examples: int
     labelled: bool
@@ -123,12 +123,13 @@ class DatasetInfo:
         """
         if split not in self.splits:
             raise ValueError(
-                f"domain {self.name!r} in {str(data_dir)!r} has no split {split!r}; it has {', '.join(self.splits)}"
+                f"domain {self.name!r} in {str(data_dir)!r} has no split {split!r}; "
+                f"it has {', '.join(self.splits)}"
             )
         paths = [pathlib.Path(data_dir, self.name, shard.file) for shard in self.splits[split].shards]
         for path in paths:
             if not path.is_file():
-                raise FileNotFoundError(f"{path}: listed in {INFO_FILE} of {self.name!r}, but there is no such file")
+                raise FileNotFoundError(f"{path}: listed in {INFO_FILE} of {self.name!r}, but not there")
         return [str(path) for path in paths]
 
     def save(self, directory: str | os.PathLike) -> None:

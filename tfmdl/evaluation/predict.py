@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tfmdl.data.pipeline import evaluation_batches
+from tfmdl.data.pipeline import evaluation_batches, naming_bad_records
 from tfmdl.model import MultiDomainClassifier
 
 BATCH_SIZE = 128
@@ -30,7 +30,7 @@ class Predictions:
 
 def predict_alone(tower, source) -> Iterator[Predictions]:
     """Yields the predictions of one domain's tower for all images of its `Source`, in batches."""
-    for batch in evaluation_batches([source], BATCH_SIZE):
+    for batch in _batches([source], tower):
         logits = np.asarray(tower.predict_on_batch(batch["image"]))
         yield Predictions(source.domain, batch["image_id"].numpy(), batch["label"].numpy(), logits)
 
@@ -52,7 +52,7 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
     network = model.mixed()
     # A batch counts the domains in the order of the sources, the model in its own.
     ids = np.array([model.domain_id(source.domain) for source in sources], "int32")
-    for batch in evaluation_batches(sources, BATCH_SIZE):
+    for batch in _batches(sources, network):
         index = batch["domain"].numpy()
         logits = np.asarray(network.predict_on_batch({"image": batch["image"], "domain": ids[index]}))
         for position, source in enumerate(sources):
@@ -61,3 +61,10 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
                 first = model.head.offsets[source.domain]
                 own = logits[rows, first : first + model.num_classes[source.domain]]
                 yield Predictions(source.domain, batch["image_id"].numpy()[rows], batch["label"].numpy()[rows], own)
+
+
+def _batches(sources, network):
+    # By itself Keras would use XLA, which makes depthwise convolutions many times slower on a CPU.
+    network.jit_compile = False
+    with naming_bad_records(sources):
+        yield from evaluation_batches(sources, BATCH_SIZE)

@@ -56,10 +56,10 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
                 )
     label_of = _labels(request, infos)
     scored = label_of is not None
-    if not scored and not request.submission:
+    if not scored and (request.output or not request.submission):
         raise ValueError(
             f"the {request.split} split of {', '.join(_unlabelled(request, infos))} has no labels, so there is no "
-            "accuracy: give --labels_dir, or ask for predictions with --submission"
+            "accuracy: give --labels_dir, or ask for predictions only, with --submission"
         )
 
     tallies = {domain: Tally(infos[domain].num_classes) for domain in domains}
@@ -93,7 +93,9 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
 
 def _load(request):
     """Returns pairs of a model and its packs: one for each run, or the one that was composed."""
-    if request.trunk or not request.workdirs:
+    if request.workdirs and (request.trunk or request.pack_paths):
+        raise ValueError("give either --workdir, or --trunk and --packs; received both")
+    if not request.workdirs:
         return [packs.load_model(None, request.trunk, list(request.pack_paths))]
     loaded = [packs.load_model([workdir]) for workdir in request.workdirs]
     for domain, count in Counter(pack.domain for _, members in loaded for pack in members).items():

@@ -20,7 +20,7 @@ def read_labels(labels_dir: str | os.PathLike, domain: str, category_ids: list[i
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not COCO-like, or has a category that the domain has not.
+        ValueError: if it is not COCO-like, has an image twice or a category that the domain has not.
     """
     path = pathlib.Path(labels_dir, f"{domain}_test.json")
     if not path.is_file():
@@ -30,10 +30,14 @@ def read_labels(labels_dir: str | os.PathLike, domain: str, category_ids: list[i
         pairs = [(entry["image_id"], entry["category_id"]) for entry in json.loads(path.read_text())["annotations"]]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not COCO-like annotations ({error!r})") from error
+    label_of = {}
     for image_id, category in pairs:
         if category not in index_of:
             raise ValueError(f"{path}: image {image_id} has category {category}, which domain {domain!r} has not")
-    return {image_id: index_of[category] for image_id, category in pairs}
+        if image_id in label_of:
+            raise ValueError(f"{path}: image {image_id} is there twice")
+        label_of[image_id] = index_of[category]
+    return label_of
 
 
 def join_labels(image_ids: np.ndarray, label_of: dict[int, int], domain: str) -> np.ndarray:
@@ -54,6 +58,7 @@ def write_submission(path: str | os.PathLike, entries: list[dict]) -> None:
     if path.suffix != ".zip":
         write_json(path, entries)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("results.json", json.dumps(entries))

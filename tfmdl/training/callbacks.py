@@ -6,6 +6,7 @@ import signal
 import time
 
 import keras
+import numpy as np
 
 from tfmdl.training.checkpoints import restore
 
@@ -40,15 +41,16 @@ class CheckpointAndWatch(keras.callbacks.Callback):
         progress: Shows each step.
         board: TensorBoard.
         step: Steps already done.
+        last_checkpoint: The file that the run goes on from, or None.
     """
 
-    def __init__(self, run, progress, board, step):
+    def __init__(self, run, progress, board, step, last_checkpoint):
         super().__init__()
         self.run = run
         self.progress = progress
         self.board = board
         self.step = step
-        self.last_checkpoint = None
+        self.last_checkpoint = last_checkpoint
         self._terminate = False
         self._started = 0.0
 
@@ -76,13 +78,35 @@ class CheckpointAndWatch(keras.callbacks.Callback):
         self.step += 1
         self.board.after_step(self.step)
         if not math.isfinite(logs["loss"]):
-            last = self.last_checkpoint or "none was written"
-            raise FloatingPointError(
-                f"the loss is {logs['loss']} at step {self.step}; last good checkpoint: {last}. "
-                "A lower --learning_rate may help"
-            )
+            raise self._diverged(f"the loss is {logs['loss']}")
         self.progress.step(self.step, self.run.recipe.batch_size, logs)
-        if self._terminate or self.step % self.run.config.checkpoint_every == 0:
-            self.last_checkpoint = self.run.save_checkpoint(self.step, time.perf_counter() - self._started)
+        # The checkpoint at the end of an epoch waits until the epoch's line is in metrics.jsonl.
+        due = self._terminate or self.step % self.run.config.checkpoint_every == 0
+        if due and not self.run.ends_epoch(self.step):
+            self.checkpoint()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check_weights()
+
+    def checkpoint(self):
+        """Writes a checkpoint.
+
+        Raises:
+            FloatingPointError: if a weight is not finite: the loss of the step before was, and its update was not.
+            Terminated: if SIGTERM has come.
+        """
+        self._check_weights()
+        self.last_checkpoint = self.run.save_checkpoint(self.step, time.perf_counter() - self._started)
         if self._terminate:
             raise Terminated(f"SIGTERM: wrote {self.last_checkpoint}; the same command goes on from there")
+
+    def _check_weights(self):
+        for variable in self.run.network.variables:
+            if not np.isfinite(np.asarray(variable)).all():
+                raise self._diverged(f"{variable.path} is not finite")
+
+    def _diverged(self, what):
+        last = self.last_checkpoint or "none was written"
+        return FloatingPointError(
+            f"{what} at step {self.step}; last good checkpoint: {last}. A lower --learning_rate may help"
+        )

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from tfmdl.packs import read_tensors, write_tensors
+from tfmdl.packs import write_tensors
 
 KEEP = 2
 
@@ -28,14 +28,10 @@ class Checkpoints:
             old.unlink()
         return path
 
-    def latest(self) -> tuple[dict[str, np.ndarray], dict] | None:
-        """Returns tensors and state of the newest checkpoint, or None if there is none.
-
-        Raises:
-            ValueError: if it is damaged.
-        """
+    def latest(self) -> pathlib.Path | None:
+        """Returns the newest checkpoint; `read_tensors` reads it. None if there is none."""
         files = self._files()
-        return read_tensors(files[-1]) if files else None
+        return files[-1] if files else None
 
     def _files(self):
         pattern = re.compile(r"step-\d{9}\.safetensors")
@@ -44,11 +40,10 @@ class Checkpoints:
 
 def collect(groups) -> dict[str, np.ndarray]:
     """Returns the values of groups of Keras variables, {group name: variables}, by group and path."""
-    return {
-        f"{group}:{variable.path}": np.asarray(variable)
-        for group, variables in groups.items()
-        for variable in variables
-    }
+    named = [(f"{group}:{v.path}", v) for group, variables in groups.items() for v in variables]
+    tensors = {name: np.asarray(variable) for name, variable in named}
+    assert len(tensors) == len(named), "two variables of one path"
+    return tensors
 
 
 def restore(groups, tensors: dict[str, np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import time
 
@@ -12,7 +13,7 @@ import tfmdl
 from tfmdl import packs
 from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json
 from tfmdl.data import records
-from tfmdl.data.pipeline import Source, TrainPipeline
+from tfmdl.data.pipeline import Source, TrainPipeline, naming_bad_records
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone
@@ -36,6 +37,7 @@ def train(config: RunConfig) -> None:
         FloatingPointError: if the loss is no longer finite.
         Terminated: on SIGTERM, after a checkpoint was written.
     """
+    devices.set_up(config.seed)
     with devices.strategy_scope():
         Run(config).train()
 
@@ -56,9 +58,7 @@ class Run:
             raise ValueError(
                 f"--init_from adds one domain at a time; received --domain={','.join(config.domains)}"
             )
-        self._claim_workdir()
-
-        devices.set_up(config.seed)
+        self._check_labelled()
         self.model = MultiDomainClassifier(
             {domain: info.num_classes for domain, info in self.infos.items()}, config.architecture, config.precision
         )
@@ -78,18 +78,19 @@ class Run:
         self.towers = {domain: self.model.tower(domain) for domain in config.domains}
         self.network = self._compiled()
         self.checkpoints = Checkpoints(self.workdir / "checkpoints")
+        self._claim_workdir()  # last: what cannot be run leaves no config.json behind
 
     def train(self) -> None:
         """Runs the epochs that are left, then writes trunk and packs."""
         state = self._resume()
         board = TensorBoard(self.workdir, self.model, self.config.profile_steps)
-        if state["step"] == 0:
-            board.configuration(self.describe())
-            board.images(self.pipeline, self.preprocessing)
         progress = Progress(self.total_steps, self.recipe.schedule.epochs)
-        watch = CheckpointAndWatch(self, progress, board, state["step"])
+        watch = CheckpointAndWatch(self, progress, board, state["step"], self.checkpoints.latest())
         evaluations = None
-        with progress, watch.sigterm():
+        with progress, watch.sigterm(), naming_bad_records(self.pipeline.sources):
+            if state["step"] == 0:
+                board.configuration(self.describe())
+                board.images(self.pipeline, self.preprocessing)
             while state["step"] < self.total_steps:
                 epoch = state["step"] // self.steps_per_epoch
                 logs, seconds = self._fit_epoch(epoch, state, watch)
@@ -99,7 +100,7 @@ class Run:
                 self._append_metrics(line)
                 board.epoch(line, evaluations, self.infos, last=watch.step >= self.total_steps)
                 progress.epoch(line)
-                self.save_checkpoint(watch.step)
+                watch.checkpoint()
         self._write_results(evaluations or self.evaluate())
         board.close()
         self._say_what_next(progress)
@@ -116,6 +117,10 @@ class Run:
                 result[domain] = tally.result()
         return result
 
+    def ends_epoch(self, step: int) -> bool:
+        """Returns whether `step` is the last of its epoch, or of the run."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
+
     def describe(self) -> dict:
         """Returns what config.json holds: the configuration, and what followed from it."""
         return {
@@ -127,14 +132,15 @@ class Run:
             "versions": {"tfmdl": tfmdl.__version__, "keras": keras.__version__, "backend": keras.backend.backend()},
         }
 
-    def save_checkpoint(self, step: int, epoch_seconds: float = 0.0) -> pathlib.Path:
+    def save_checkpoint(self, step: int, epoch_seconds: float) -> pathlib.Path:
         """Writes a checkpoint after `step` steps and returns its path; mid-epoch it holds the running metrics too."""
         groups = {"network": self.network.variables, "optimizer": self.network.optimizer.variables}
         mid_epoch = step % self.steps_per_epoch != 0
         if mid_epoch:
             groups["metrics"] = self._metric_variables()
         tensors = collect(groups)
-        return self.checkpoints.save(step, tensors, {"mid_epoch": mid_epoch, "epoch_seconds": epoch_seconds})
+        state = {"mid_epoch": mid_epoch, "epoch_seconds": epoch_seconds if mid_epoch else 0.0}
+        return self.checkpoints.save(step, tensors, state)
 
     def _recipe(self, info) -> Recipe:
         config = self.config
@@ -166,6 +172,12 @@ class Run:
     def _source(self, domain, splits) -> Source:
         return Source.of(self.config.data_dir, self.infos[domain], splits, self.preprocessing[domain])
 
+    def _check_labelled(self):
+        for domain, info in self.infos.items():
+            for split in self.config.train_splits:
+                if split in info.splits and not info.splits[split].labelled:
+                    raise ValueError(f"the {split} split of {domain!r} has no labels to train on")
+
     def _claim_workdir(self):
         """Writes config.json, or checks that the one that is there says the same."""
         described = json.loads(json.dumps(self.describe()))
@@ -174,8 +186,8 @@ class Run:
             changed = differences(load_config(self.workdir), self.config)
             before = json.loads(path.read_text())
             for key, what in (("data", "records in --data_dir"), ("trunk_fingerprint", "trunk in --init_from")):
-                if before[key] != described[key]:
-                    changed.append(f"the {what}: was {before[key]!r}, now {described[key]!r}")
+                if before.get(key) != described[key]:
+                    changed.append(f"the {what}: was {before.get(key)!r}, now {described[key]!r}")
             if changed:
                 raise ValueError(
                     f"--workdir={self.workdir} holds a run of another configuration:\n  " + "\n  ".join(changed)
@@ -240,11 +252,11 @@ class Run:
 
     def _resume(self) -> dict:
         """Restores the newest checkpoint; returns the step, and what the epoch it is in had gathered so far."""
-        found = self.checkpoints.latest()
-        if not found:
+        newest = self.checkpoints.latest()
+        if not newest:
             self._truncate_metrics(0)
             return {"step": 0, "epoch_seconds": 0.0, "metrics": None}
-        tensors, state = found
+        tensors, state = packs.read_tensors(newest)
         metrics = None
         if state["mid_epoch"]:
             metrics = {name: tensors.pop(name) for name in list(tensors) if name.startswith("metrics:")}
@@ -259,7 +271,7 @@ class Run:
             "step": step,
             "train/loss": logs["cross_entropy"],
             "train/accuracy": logs["accuracy"],
-            "learning_rate": float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)),
+            "learning_rate": self.recipe.learning_rate_in(epoch),
             "images_per_second": steps * self.recipe.batch_size / seconds,
         }
         if evaluations:
@@ -288,7 +300,9 @@ class Run:
                     kept.append(line + "\n")
             except json.JSONDecodeError:  # the line that a kill cut short
                 break
-        path.write_text("".join(kept))
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(kept))
+        os.replace(partial, path)
 
     def _write_results(self, evaluations):
         if self.trunk:

@@ -8,12 +8,13 @@ from tfmdl.recipes import Recipe
 
 
 def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
-    """Returns the recipe's learning rate by step: a tenth after each drop."""
-    # Keras takes a boundary as the last step, counted from 0, of the value before it.
-    boundaries = sorted({drop * steps_per_epoch - 1 for drop in recipe.schedule.drops if drop > 0})
-    values = [recipe.learning_rate * 0.1**index for index in range(len(boundaries) + 1)]
-    if not boundaries:
+    """Returns the recipe's learning rate by step: a number, or a Keras schedule where it drops."""
+    drops = sorted({drop for drop in recipe.schedule.drops if drop > 0})
+    if not drops:
         return recipe.learning_rate
+    # Keras takes a boundary as the last step, counted from 0, of the value before it.
+    boundaries = [drop * steps_per_epoch - 1 for drop in drops]
+    values = [recipe.learning_rate_in(epoch) for epoch in (0, *drops)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 

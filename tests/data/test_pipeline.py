@@ -1,0 +1,256 @@
+"""Training batches are a function of (seed, epoch, step); evaluation sees every image once, just as it is."""
+
+import collections
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from small_domains import CLASSES, SIZES, write_domain
+
+from tfmdl.config import Preprocessing
+from tfmdl.data import records
+from tfmdl.data.pipeline import Source, TrainPipeline, evaluation_batches, naming_bad_records
+
+STATISTICS = {"base": (0.5, 0.2), "gtsrb": (0.3, 0.4), "tiny": (0.7, 0.1)}
+
+
+def preprocessing(domain, size=(18, 18), train=(16, 16)):
+    mean, std = STATISTICS[domain]
+    return Preprocessing(*size, *train, (mean, mean + 0.1, mean - 0.1), (std, std + 0.05, std + 0.1))
+
+
+def source(data_dir, domain, split="train", **sizes):
+    info = records.DatasetInfo.load(data_dir, domain)
+    return Source.of(data_dir, info, (split,), preprocessing(domain, **sizes))
+
+
+def numpy(dataset):
+    return [{key: value.numpy() for key, value in batch.items()} for batch in dataset]
+
+
+def image_ids(batches):
+    return np.concatenate([batch["image_id"] for batch in batches]).tolist()
+
+
+def assert_same(some, others):
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def stored(source):
+    """The records of a source as (pixels, label), by image id, read with other tools."""
+    found = {}
+    for record in tf.data.TFRecordDataset(list(source.paths)):
+        features = tf.train.Example.FromString(record.numpy()).features.feature
+        pixels = Image.open(io.BytesIO(features["image/encoded"].bytes_list.value[0])).convert("RGB")
+        number = {key: features[key].int64_list.value for key in ("image/source_id", "image/class/label")}
+        found[number["image/source_id"][0]] = pixels, number["image/class/label"][0]
+    return found
+
+
+def expected(pixels, preprocessing):
+    """Evaluation in numpy and Pillow: resize to cover, centre crop, normalise."""
+    scale = max(preprocessing.height / pixels.height, preprocessing.width / pixels.width)
+    if scale != 1:
+        pixels = pixels.resize((round(pixels.width * scale), round(pixels.height * scale)), Image.Resampling.BILINEAR)
+    top = (pixels.height - preprocessing.height) // 2
+    left = (pixels.width - preprocessing.width) // 2
+    crop = np.asarray(pixels)[top : top + preprocessing.height, left : left + preprocessing.width]
+    return (crop / 255 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+
+
+# Training
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("domains", [("base",), ("base", "tiny")])
+def test_an_epoch_holds_every_image_once_but_for_what_fills_up_its_last_batch(domains, cache, data_dir):
+    sources = [source(data_dir, domain) for domain in domains]
+    pipeline = TrainPipeline(sources, 16, seed=0, cache=cache)
+    total = 40 * len(domains)
+    assert pipeline.steps_per_epoch == -(-total // 16)
+    for epoch in range(2):
+        batches = numpy(pipeline.epoch(epoch))
+        assert [len(batch["label"]) for batch in batches] == [16] * pipeline.steps_per_epoch
+        ids = image_ids(batches)
+        assert sorted(ids[:total]) == sorted(image_id for one in sources for image_id in stored(one))
+        filled = collections.Counter(ids[total:])
+        assert set(filled) <= set(ids[:total]) and max(filled.values(), default=1) == 1
+
+
+def test_a_domain_smaller_than_a_batch_fills_it(data_dir):
+    batches = numpy(TrainPipeline([source(data_dir, "tiny", "val")], 32, seed=0).epoch(0))
+    counts = collections.Counter(image_ids(batches))
+    assert len(batches) == 1 and len(counts) == SIZES["val"] and set(counts.values()) == {2, 3}
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("domains", [("base",), ("base", "tiny")])
+def test_batches_are_a_function_of_seed_epoch_and_step(domains, cache, data_dir):
+    sources = [source(data_dir, domain) for domain in domains]
+    batches = numpy(TrainPipeline(sources, 8, seed=3, cache=cache).epoch(2))
+    again = TrainPipeline(sources, 8, seed=3, cache=cache)
+    numpy(again.epoch(0).take(1))  # whatever was read before
+    for first_step in (0, 1, 4):
+        epoch = again.epoch(2, first_step)
+        assert_same(numpy(epoch), batches[first_step:])
+        assert_same(numpy(epoch), batches[first_step:])
+    for seed, epoch in ((4, 2), (3, 1)):
+        other = numpy(TrainPipeline(sources, 8, seed=seed, cache=cache).epoch(epoch))
+        assert image_ids(other) != image_ids(batches)
+
+
+def test_the_same_image_is_cropped_anew_in_each_epoch(data_dir):
+    pipeline = TrainPipeline([source(data_dir, "base")], 40, seed=0)
+    crops = collections.defaultdict(set)
+    for epoch in range(4):
+        (batch,) = numpy(pipeline.epoch(epoch))
+        for image_id, image in zip(batch["image_id"], batch["image"], strict=True):
+            crops[image_id].add(image.tobytes())
+    assert np.mean([len(seen) for seen in crops.values()]) > 2
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_training_image_is_a_window_of_the_evaluation_image(cache, data_dir):
+    one = source(data_dir, "base")
+    whole = {
+        image_id: (image, label)
+        for batch in numpy(evaluation_batches([one], 7))
+        for image_id, image, label in zip(batch["image_id"], batch["image"], batch["label"], strict=True)
+    }
+    corners = set()
+    for batch in numpy(TrainPipeline([one], 8, seed=1, cache=cache).epoch(0)):
+        assert batch["image"].shape == (8, 16, 16, 3) and batch["image"].dtype == np.float32
+        for image_id, image, label in zip(batch["image_id"], batch["image"], batch["label"], strict=True):
+            assert label == whole[image_id][1]
+            found = {
+                (top, left)
+                for top in range(3)
+                for left in range(3)
+                if np.array_equal(whole[image_id][0][top : top + 16, left : left + 16], image)
+            }
+            assert found
+            corners |= found
+    assert len(corners) == 9
+
+
+def test_domains_mix_in_proportion_each_with_its_own_statistics(tmp_path):
+    write_domain(tmp_path, "base", {"train": 60})
+    write_domain(tmp_path, "tiny", {"train": 20})
+    sources = [source(tmp_path, domain, train=(18, 18)) for domain in ("base", "tiny")]
+    batches = numpy(TrainPipeline(sources, 40, seed=0).epoch(0))
+    assert sum((batch["domain"] == 1).sum() for batch in batches) == 20
+    assert all(0 < (batch["domain"] == 1).sum() < 20 for batch in batches)
+    known = [stored(one) for one in sources]
+    for batch in batches:
+        for image, domain, image_id, label in zip(*(batch[k] for k in ("image", "domain", "image_id", "label")), strict=True):
+            pixels, wanted = known[domain][image_id]
+            assert label == wanted
+            assert_close(image, expected(pixels, sources[domain].preprocessing), sources[domain])
+
+
+def assert_close(image, wanted, source):
+    # JPEG decoders and resizing round differently: some grey levels of 255.
+    np.testing.assert_allclose(image * source.preprocessing.std, wanted * source.preprocessing.std, atol=8 / 255)
+    assert np.abs((image - wanted) * source.preprocessing.std).mean() < 1.5 / 255
+
+
+def test_domains_of_different_training_sizes_are_refused_by_name(data_dir):
+    sources = [source(data_dir, "base"), source(data_dir, "gtsrb", train=(18, 18))]
+    with pytest.raises(ValueError, match=r"'base' trains at \(16, 16\), 'gtsrb' at \(18, 18\)"):
+        TrainPipeline(sources, 8, seed=0)
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("domain", CLASSES)
+def test_evaluation_is_plain_numpy_and_sees_every_image_once(domain, data_dir):
+    one = source(data_dir, domain, "val")
+    known = stored(one)
+    batches = numpy(evaluation_batches([one], 5))
+    assert [len(batch["label"]) for batch in batches] == [5, 5, 3]
+    assert sorted(image_ids(batches)) == sorted(known)
+    for batch in batches:
+        for image, image_id, label in zip(batch["image"], batch["image_id"], batch["label"], strict=True):
+            pixels, wanted = known[image_id]
+            assert label == wanted
+            assert_close(image, expected(pixels, one.preprocessing), one)
+
+
+def test_mixed_evaluation_is_that_of_the_domains_alone(data_dir):
+    sources = [source(data_dir, domain, "val") for domain in CLASSES]
+    batches = numpy(evaluation_batches(sources, 16))
+    assert [len(batch["label"]) for batch in batches] == [16, 16, 7]
+    assert all(len(set(batch["domain"])) > 1 for batch in batches)
+    for index, one in enumerate(sources):
+        mixed = [
+            (batch["image_id"][row], batch["label"][row], batch["image"][row])
+            for batch in batches
+            for row in np.flatnonzero(batch["domain"] == index)
+        ]
+        (alone,) = numpy(evaluation_batches([one], 16))
+        assert [row[0] for row in mixed] == alone["image_id"].tolist()
+        assert [row[1] for row in mixed] == alone["label"].tolist()
+        np.testing.assert_allclose([row[2] for row in mixed], alone["image"], atol=1e-5)
+
+
+def test_mixed_evaluation_refuses_another_size_by_name(data_dir):
+    sources = [source(data_dir, "base", "val"), source(data_dir, "tiny", "val", size=(36, 18))]
+    with pytest.raises(ValueError, match=r"'tiny': \(36, 18\)"):
+        evaluation_batches(sources, 8)
+
+
+# Bad input
+
+
+@pytest.fixture
+def spoiled(tmp_path):
+    write_domain(tmp_path, "base")
+    return tmp_path, tmp_path / "base" / "base-train-00001-of-00002.tfrecord"
+
+
+def test_a_shard_that_is_too_short_is_named(spoiled):
+    data_dir, shard = spoiled
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=f"{shard}: has .* bytes, dataset_info.json says"):
+        source(data_dir, "base")
+
+
+def test_a_missing_shard_and_a_missing_split_are_named(spoiled):
+    data_dir, shard = spoiled
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=str(shard)):
+        source(data_dir, "base")
+    with pytest.raises(ValueError, match="no split 'dev'; it has train, val, test"):
+        source(data_dir, "base", "dev")
+
+
+@pytest.mark.parametrize("change", ["flipped", "no image"])
+def test_a_bad_record_is_named(change, spoiled):
+    data_dir, shard = spoiled
+    contents = [record.numpy() for record in tf.data.TFRecordDataset(str(shard))]
+    if change == "no image":
+        contents[3] = contents[3].replace(b"\xff\xd8\xff", b"\x00\x00\x00").replace(b"\x89PNG", b"\x00PNG")
+        with tf.io.TFRecordWriter(str(shard)) as writer:
+            for record in contents:
+                writer.write(record)
+    else:
+        flipped = bytearray(shard.read_bytes())
+        before = sum(len(record) + 16 for record in contents[:3])
+        flipped[before + 12 + len(contents[3]) // 2] ^= 1
+        shard.write_bytes(flipped)
+    one = source(data_dir, "base")
+    with pytest.raises(ValueError, match=f"{shard}: record 3 ") as caught, naming_bad_records([one]):
+        numpy(TrainPipeline([one], 8, seed=0).epoch(0))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_domain_is_refused(data_dir):
+    one = source(data_dir, "base")
+    with pytest.raises(ValueError, match="'base' has no images"):
+        TrainPipeline([Source(one.domain, one.paths, 0, one.preprocessing)], 8, seed=0)

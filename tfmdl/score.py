@@ -1,0 +1,112 @@
+"""The Visual Decathlon score of accuracies in a file: `python -m tfmdl.score FILE.json`.
+
+FILE.json holds test accuracies in percent by domain, {"gtsrb": 99.27, ...}. For domains that the Visual Decathlon has
+not, --baselines names a file with the accuracies in percent that the score is taken against, and --test_sizes the
+numbers of test images.
+"""
+
+import json
+import pathlib
+
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+from tfmdl.cli import report_errors
+from tfmdl.domains import DECATHLON
+from tfmdl.evaluation.decathlon import Score, decathlon_scores, domain_score, title_of, total_score
+
+
+def read_percentages(path: str) -> dict[str, float]:
+    """Returns the accuracies in `path` as 0..1, by domain.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a JSON object of percentages.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+        accuracies = {domain: float(value) / 100 for domain, value in content.items()}
+    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: expected {{"domain": accuracy in percent, ...}} ({error})') from error
+    for domain, accuracy in accuracies.items():
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"{path}: accuracy of {domain!r} must be in 0..100; received {100 * accuracy:g}")
+    return accuracies
+
+
+def parse_sizes(items: list[str]) -> dict[str, int]:
+    """Returns the numbers of test images of "domain:number" items.
+
+    Raises:
+        ValueError: if an item is not of that form.
+    """
+    sizes = {}
+    for item in items:
+        domain, _, number = item.partition(":")
+        if not number.isdecimal() or int(number) < 1:
+            raise ValueError(f"--test_sizes must be DOMAIN:NUMBER, the number positive; received {item!r}")
+        sizes[domain] = int(number)
+    return sizes
+
+
+def scores_of(
+    accuracies: dict[str, float], baselines: dict[str, float] | None, sizes: dict[str, int]
+) -> dict[str, Score]:
+    """Returns the points of each domain, against the Visual Decathlon's baselines or those given.
+
+    Raises:
+        ValueError: if a domain has no baseline or no number of test images, naming it.
+    """
+    if baselines is None:
+        for domain in accuracies:
+            if domain not in DECATHLON:
+                raise ValueError(
+                    f"domain {domain!r} is not one of the Visual Decathlon ({', '.join(DECATHLON)}): give --baselines"
+                )
+        return decathlon_scores(accuracies, sizes)
+    scores = {}
+    for domain, accuracy in accuracies.items():
+        if domain not in baselines:
+            raise ValueError(f"--baselines has no accuracy for domain {domain!r}")
+        if domain not in sizes and domain not in DECATHLON:
+            raise ValueError(f"the number of test images of {domain!r} is not known: add --test_sizes={domain}:NUMBER")
+        num_test = sizes[domain] if domain in sizes else DECATHLON[domain].num_test
+        scores[domain] = domain_score(accuracy, num_test, baselines[domain])
+    return scores
+
+
+def print_scores(console: Console, accuracies: dict[str, float], scores: dict[str, Score], title: str) -> None:
+    """Prints points by domain and their sum, with 95% intervals."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("")
+    for column in ("accuracy %", "points", "95% interval"):
+        table.add_column(column, justify="right")
+    for domain, score in scores.items():
+        interval = f"{score.lower:,.0f} to {score.upper:,.0f}"
+        table.add_row(domain, f"{100 * accuracies[domain]:.2f}", f"{score.points:,.1f}", interval)
+    total = total_score(scores)
+    table.add_row(title, "", f"{total.points:,.0f}", f"{total.lower:,.0f} to {total.upper:,.0f}")
+    console.print(table)
+
+
+def define_flags():
+    # Not at import: other command lines have flags of their own.
+    flags.DEFINE_string("baselines", None, "File of baseline accuracies in percent, by domain.")
+    flags.DEFINE_list("test_sizes", [], "DOMAIN:NUMBER of test images, where it is not the Visual Decathlon's.")
+
+
+def main(argv):
+    with report_errors():
+        if len(argv) != 2:
+            raise ValueError(f"expected one FILE.json of accuracies; received {len(argv) - 1} arguments")
+        accuracies = read_percentages(argv[1])
+        baselines = read_percentages(flags.FLAGS.baselines) if flags.FLAGS.baselines else None
+        scores = scores_of(accuracies, baselines, parse_sizes(flags.FLAGS.test_sizes))
+        title = title_of(scores) if baselines is None else "sum of points against the given baselines"
+        print_scores(Console(soft_wrap=True, highlight=False), accuracies, scores, title)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
