@@ -42,8 +42,8 @@ class Spool:
 
         Args:
             prefix: Path of the shards up to their number.
-            shard_bytes: Aim for the size of a shard; all of them have the same number of records, or one
-            less. seed: Seed of the shuffle.
+            shard_bytes: Aim for the size of a shard; all have the same number of records, or one less.
+            seed: Seed of the shuffle.
 
         Returns:
             What was written; nothing if there is no record.

@@ -1,6 +1,6 @@
 """An export answers as evaluation does, refuses by name, and appears whole or not at all."""
 
-import os
+import json
 import pathlib
 import subprocess
 import sys
@@ -17,10 +17,11 @@ from tfmdl.model import Architecture, MultiDomainClassifier
 from tfmdl.packs import load_model, write_pack, write_trunk
 
 ROOT = pathlib.Path(__file__).parent.parent
-# More classes than are named, fewer, a name with signs, and one that is evaluated at a size of its own.
-NUM_CLASSES = {"base": 7, "vgg-flowers": 5, "pair": 2, "upright": 3}
-SIZES = {"base": (16, 16), "vgg-flowers": (16, 16), "pair": (16, 16), "upright": (24, 12)}
-MIXED = tuple(name for name, size in SIZES.items() if size == (16, 16))
+# More classes than are named, fewer and a name with signs, and a domain that is evaluated at a size of its own.
+NUM_CLASSES = {"base": 7, "vgg-flowers_2.0": 2, "upright": 3}
+SIZES = {"base": (16, 16), "vgg-flowers_2.0": (16, 16), "upright": (24, 12)}
+PAIR = "vgg-flowers_2.0"
+MIXED = ("base", PAIR)
 
 
 def label_names(domain):
@@ -64,9 +65,9 @@ def live(runs):
 
 @pytest.fixture(scope="module")
 def exported(live, tmp_path_factory):
-    path, difference = exporting.export(*live, tmp_path_factory.mktemp("exports"))
-    assert 0 <= difference <= 1e-5
-    return path
+    done = exporting.export(*live, tmp_path_factory.mktemp("exports"))
+    assert 0 <= done.difference <= 1e-5
+    return done.path
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ ENCODERS = {
 
 @pytest.fixture(scope="module")
 def files():
-    """Image files as (format, height, width, bytes): larger and smaller than the network sees, and just as large."""
+    """Image files, (format, height, width, bytes): larger and smaller than the network sees, and as large."""
     rng = np.random.default_rng(1)
     made = []
     for name, encode in ENCODERS.items():
@@ -177,7 +178,9 @@ def test_each_row_may_be_of_another_domain(signatures, files, evaluated):
 
 @pytest.mark.parametrize("domain", NUM_CLASSES)
 def test_pixels_answer_as_image_files_do(domain, signatures, files, evaluated):
-    for row, (*_, encoded) in enumerate(files):
+    for row, (image_format, *_, encoded) in enumerate(files):
+        if image_format == "jpeg":  # whose pixels depend a little on how much of it is decoded
+            continue
         pixels = tf.io.decode_image(encoded)[None]
         for name, dtype in ((f"classify_{domain}", tf.float32), (f"classify_{domain}_uint8", tf.uint8)):
             answer = signatures[name](image=tf.cast(pixels, dtype))
@@ -197,27 +200,13 @@ def test_a_batch_of_pixels_is_its_images(signatures, rng):
 @pytest.mark.parametrize("sides", [(20, 20), (0, 0)])
 def test_no_rows_give_no_rows(sides, signatures):
     answers = [serve(signatures, [], [])]
-    answers += [
-        signatures[f"classify_{domain}"](image=tf.zeros((0, *sides, 3))) for domain in ("base", "upright")
-    ]
+    answers += [signatures[f"classify_{domain}"](image=tf.zeros((0, *sides, 3))) for domain in ("base", "upright")]
     for answer, top in zip(answers, (5, 5, 3), strict=True):
         assert {name: (value.shape, value.dtype.kind) for name, value in answer.items()} == {
             "label": ((0, top), "O"),
             "probability": ((0, top), "f"),
             "class_id": ((0, top), "i"),
         }
-
-
-def test_one_domain_alone_is_served_at_its_own_size(runs, tmp_path, files, evaluated):
-    model, packs = load_model(trunk=str(runs), pack_paths=[str(runs / "packs" / "upright.safetensors")])
-    path, _ = exporting.export(model, packs, tmp_path)
-    loaded = tf.saved_model.load(str(path))
-    answer = keep(loaded, loaded.signatures["serving_default"])(
-        image_bytes=tf.constant([encoded for *_, encoded in files]), domain=tf.constant(["upright"] * len(files))
-    )
-    assert answer["label"].shape == (len(files), 3)
-    for row in range(len(files)):
-        assert_row(answer, row, "upright", evaluated["upright"][row])
 
 
 # Names and variables
@@ -280,7 +269,7 @@ GOOD_PNG = ENCODERS["png"](np.random.default_rng(0).integers(0, 255, (20, 20, 3)
 
 
 def test_an_unknown_domain_is_refused_by_row_and_name(signatures):
-    assert_refused(signatures, [GOOD] * 3, ["base", "pair", "gtsrb"], "row 2", "'gtsrb'", "base, vgg-flowers, pair")
+    assert_refused(signatures, [GOOD] * 3, ["base", PAIR, "gtsrb"], "row 2", "'gtsrb'", f"base, {PAIR}, upright")
     assert_refused(signatures, [GOOD], [""], "row 0", "unknown domain ''")
 
 
@@ -291,8 +280,8 @@ def test_a_domain_of_another_size_is_refused_and_sent_to_its_own_signature(signa
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (b"", "0 bytes for domain 'pair' is no JPEG, PNG, GIF or BMP file"),
-        (b"hello", "5 bytes for domain 'pair' is no JPEG, PNG, GIF or BMP file"),
+        (b"", f"0 bytes for domain '{PAIR}' is no JPEG, PNG, GIF or BMP file"),
+        (b"hello", f"5 bytes for domain '{PAIR}' is no JPEG, PNG, GIF or BMP file"),
         (GOOD[:4], "is damaged"),
         (GOOD[: len(GOOD) // 2], "is damaged"),
         (GOOD_PNG[:20], "is damaged"),
@@ -303,16 +292,16 @@ def test_a_domain_of_another_size_is_refused_and_sent_to_its_own_signature(signa
     ids=["empty", "text", "jpeg start", "half jpeg", "png start", "half png", "bmp start", "gif start"],
 )
 def test_a_bad_image_is_refused_by_row_domain_and_reason(bad, reason, signatures):
-    assert_refused(signatures, [GOOD, bad, GOOD], ["base", "pair", "base"], "row 1", "'pair'", reason)
+    assert_refused(signatures, [GOOD, bad, GOOD], ["base", PAIR, "base"], "row 1", f"'{PAIR}'", reason)
 
 
 def test_rows_that_do_not_pair_up_are_refused(signatures):
-    assert_refused(signatures, [GOOD], ["base", "pair"], "received 1 and 2")
+    assert_refused(signatures, [GOOD], ["base", PAIR], "received 1 and 2")
 
 
 def test_images_without_pixels_are_refused(signatures):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="'pair': images have no pixels"):
-        signatures["classify_pair"](image=tf.zeros((2, 0, 4, 3)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"'{PAIR}': images have no pixels"):
+        signatures[f"classify_{PAIR}"](image=tf.zeros((2, 0, 4, 3)))
 
 
 # The command
@@ -335,51 +324,54 @@ class Hide(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Hide())
 import tensorflow as tf
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-answer = serve(image_bytes=tf.constant([open(name, "rb").read() for name in sys.argv[3:]]),
-               domain=tf.constant(sys.argv[2].split(",")))
-assert not [name for name in sys.modules if name.split(".")[0] == "tfmdl"]
-print(json.dumps({name: value.numpy().tolist() for name, value in answer.items() if name != "label"}))
-print([[label.decode() for label in row] for row in answer["label"].numpy()])
+
+version, *paths = sys.argv[1:]
+serve = tf.saved_model.load(version).signatures["serving_default"]
+files = tf.constant([open(path, "rb").read() for path in paths])
+answer = serve(image_bytes=files, domain=tf.fill(files.shape, "upright"))
+answer = {name: value.numpy() for name, value in answer.items()}
+answer["label"] = [[label.decode() for label in row] for row in answer["label"]]
+print(json.dumps({name: list(map(list, value)) for name, value in answer.items()}, default=float))
 """
 
 
-def test_the_command_writes_versions_that_load_without_the_project(runs, tmp_path, files, evaluated):
+def test_the_command_writes_a_version_that_loads_without_the_project(runs, tmp_path, files, evaluated):
+    """One domain alone, which is then served at its own size."""
     base = tmp_path / "served"
-    packs = ",".join(str(runs / "packs" / f"{domain}.safetensors") for domain in MIXED)
-    flags = (f"--trunk={runs}", f"--packs={packs}", f"--export_dir={base}")
-    code, out, err = command(*flags, "--version=6")
+    for other in ("6", "notes", "0x9"):  # only the first is a version
+        (base / other).mkdir(parents=True)
+        (base / other / "file").write_text(other)
+    pack = runs / "packs" / "upright.safetensors"
+    code, out, err = command(f"--trunk={runs}", f"--packs={pack}", f"--export_dir={base}")
     assert code == 0, err
-    for part in ("serving_default", "image_bytes string (?,)", "label string (?, 5)", f"{base}/6", "docker run"):
+    for part in ("serving_default", "image_bytes string (?,)", "label string (?, 3)", f"{base}/7", "docker run"):
         assert part in out
-    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
-
-    code, _, err = command(*flags, "--version=6")
-    assert code == 1 and err.count("\n") == 1 and f"{base}/6" in err
-    (base / "notes").mkdir()  # not a version
-    code, out, err = command(*flags)
-    assert code == 0, err
-    assert sorted(entry.name for entry in base.iterdir()) == ["6", "7", "notes"]
-    assert before == {path: path.read_bytes() for path in (base / "6").rglob("*") if path.is_file()}
+    assert sorted(entry.name for entry in base.iterdir()) == ["0x9", "6", "7", "notes"]
+    assert all([file.name for file in (base / other).iterdir()] == ["file"] for other in ("6", "notes", "0x9"))
 
     paths = []
-    for index, (_, _, _, encoded) in enumerate(files[: len(MIXED)]):
+    for index, (*_, encoded) in enumerate(files):
         paths.append(tmp_path / f"{index}.image")
         paths[-1].write_bytes(encoded)
     done = subprocess.run(
-        [sys.executable, "-c", ALONE, str(base / "7"), ",".join(MIXED), *map(str, paths)],
+        [sys.executable, "-c", ALONE, str(base / "7"), *map(str, paths)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
     assert done.returncode == 0, done.stderr
-    numbers, labels = done.stdout.splitlines()[-2:]
-    answer = {name: np.array(value) for name, value in __import__("json").loads(numbers).items()}
-    answer["label"] = [[label.encode() for label in row] for row in __import__("ast").literal_eval(labels)]
-    for row, domain in enumerate(MIXED):
-        assert_row(answer, row, domain, evaluated[domain][row])
+    answer = {name: np.array(value) for name, value in json.loads(done.stdout).items()}
+    answer["label"] = [[label.encode() for label in row] for row in answer["label"]]
+    for row in range(len(files)):
+        assert_row(answer, row, "upright", evaluated["upright"][row])
+
+
+def test_a_version_that_exists_is_refused(live, tmp_path):
+    (tmp_path / "6").mkdir()
+    with pytest.raises(FileExistsError, match=f"--version: {tmp_path}/6 exists"):
+        exporting.export(*live, tmp_path, version=6)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["6"]
 
 
 def test_the_command_names_what_is_wrong(runs, tmp_path):
@@ -388,22 +380,16 @@ def test_the_command_names_what_is_wrong(runs, tmp_path):
     assert not (tmp_path / "served").exists()
 
 
-def test_an_export_that_fails_its_check_leaves_nothing(live, exported, tmp_path, monkeypatch):
+def test_an_export_that_fails_its_check_leaves_nothing(runs, tmp_path, monkeypatch):
     """The live model changes after the graph was written: its probabilities are others."""
-    model, packs = live
-    bias = next(variable for variable in model.variables if variable.path.endswith("head/bias/pair"))
-    before = np.asarray(bias)
+    model, packs = load_model(trunk=str(runs), pack_paths=[str(runs / "packs" / f"{PAIR}.safetensors")])
     save = tf.saved_model.save
 
     def save_then_change(*args, **kwargs):
         save(*args, **kwargs)
-        bias.assign(before + np.array([0.5, -0.5], "float32"))
+        model.head.biases[PAIR].variable(PAIR).assign_add([0.5, -0.5])
 
     monkeypatch.setattr(tf.saved_model, "save", save_then_change)
-    try:
-        with pytest.raises(ValueError, match="differ by 0.*expected at most 1e-05"):
-            exporting.export(model, packs, tmp_path)
-    finally:
-        bias.assign(before)
+    with pytest.raises(ValueError, match="differ by 0.*expected at most 1e-05"):
+        exporting.export(model, packs, tmp_path)
     assert not list(tmp_path.iterdir())
-    assert exporting.check(exported, model, packs) <= 1e-5

@@ -19,7 +19,7 @@ ROOMS = (
     ("tfmdl.data", "tfmdl.packs"),
     ("tfmdl.evaluation", "tfmdl.serving"),
     ("tfmdl.training", "tfmdl.export"),
-    ("tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
+    ("tfmdl.score", "tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
     ("train", "eval"),
 )
 
@@ -29,6 +29,7 @@ ENTRY_POINTS = (
     "eval",
     "tfmdl.params",
     "tfmdl.export",
+    "tfmdl.score",
     "tfmdl.client",
     "tfmdl.campaign",
     "tfmdl.demo",

@@ -234,7 +234,7 @@ def test_mixed_precision_trains(policy, graph, images, compiled, values):
     assert np.isfinite(network.train_on_batch(inputs, labels))
     trained = {"b", "shared"} if graph == "tower" else {"a", "b", "shared"}
     after = values(model)
-    moved = {v for v in model.trainable_variables if (after[v.path] != before[v.path]).any()}
+    moved = [v for v in model.trainable_variables if (after[v.path] != before[v.path]).any()]
     assert {slot_and_owner(v)[1] for v in moved} == trained
     assert all(np.isfinite(value).all() for value in after.values())
 

@@ -6,6 +6,7 @@ written aside, loaded back, compared with the live model, and only then renamed 
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -25,9 +26,24 @@ from tfmdl.serving.signatures import SERVING_DEFAULT, build_module, mixable, pix
 TOLERANCE = 1e-5
 
 
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """A finished export.
+
+    Attributes:
+        path: Folder of the version.
+        difference: Largest difference of its probabilities from the live model's, on random images.
+        signatures: By name: inputs and outputs, each a `tf.TensorSpec` by name.
+    """
+
+    path: pathlib.Path
+    difference: float
+    signatures: dict[str, tuple[dict, dict]]
+
+
 def export(
     model: MultiDomainClassifier, packs: list[Pack], export_dir: str | os.PathLike, version: int | None = None
-) -> tuple[pathlib.Path, float]:
+) -> Export:
     """Writes one version of a served model.
 
     Args:
@@ -36,36 +52,38 @@ def export(
         export_dir: Folder of all versions.
         version: By default one more than the newest.
 
-    Returns:
-        The folder of the version, and the largest difference of probabilities from the live model.
-
     Raises:
         FileExistsError: if there is such a version.
         ValueError: if the export does not answer as the live model does, or two domains want one signature.
     """
     export_dir = pathlib.Path(export_dir).absolute()
     export_dir.mkdir(parents=True, exist_ok=True)
-    version = version or max(existing_versions(export_dir), default=0) + 1
+    taken = [int(entry.name) for entry in export_dir.iterdir() if entry.name.isdecimal()]
+    version = version or max(taken, default=0) + 1
     path = export_dir / str(version)
-    if version in existing_versions(export_dir):
+    if version in taken:
         raise FileExistsError(f"--version: {path} exists already; versions are never overwritten")
     module, signatures = build_module(model, packs)
     # TensorFlow Serving looks at folders with a whole number as their name, and at no others.
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=export_dir) as aside:
         written = pathlib.Path(aside, str(version))
         tf.saved_model.save(module, str(written), signatures=signatures)
-        difference = check(written, model, packs)
+        loaded = tf.saved_model.load(str(written))
+        difference = check(loaded.signatures, model, packs)
         os.rename(written, path)
-    return path, difference
+    specs = {
+        name: (signature.structured_input_signature[1], signature.structured_outputs)
+        for name, signature in loaded.signatures.items()
+    }
+    return Export(path, difference, specs)
 
 
-def existing_versions(export_dir: pathlib.Path) -> list[int]:
-    """Returns the versions in `export_dir`."""
-    return [int(entry.name) for entry in export_dir.iterdir() if entry.name.isdecimal()]
+def check(signatures, model: MultiDomainClassifier, packs: list[Pack]) -> float:
+    """Compares a loaded export with the live model on random images of every domain.
 
-
-def check(path: str | os.PathLike, model: MultiDomainClassifier, packs: list[Pack]) -> float:
-    """Compares an export with the live model on random images of every domain.
+    Args:
+        signatures: Of the loaded export.
+        model, packs: As in `export`.
 
     Returns:
         The largest difference of probabilities.
@@ -73,7 +91,6 @@ def check(path: str | os.PathLike, model: MultiDomainClassifier, packs: list[Pac
     Raises:
         ValueError: if that is above `TOLERANCE`, or a label is another.
     """
-    signatures = tf.saved_model.load(str(path)).signatures
     rng = np.random.default_rng(0)
     largest = 0.0
     files, domains, expected = [], [], []
@@ -81,18 +98,18 @@ def check(path: str | os.PathLike, model: MultiDomainClassifier, packs: list[Pac
         width, height = rng.integers(20, 150, 2)
         image = rng.integers(0, 256, (height, width, 3), "uint8")
         encoded = [tf.io.encode_jpeg(image).numpy(), tf.io.encode_png(image).numpy()]
-        probabilities = [
-            _live_probabilities(model, pack, file, image_format)
+        of_jpeg, of_png = (
+            (pack, _live_probabilities(model, pack, file, image_format))
             for file, image_format in zip(encoded, ("jpeg", "png"), strict=True)
-        ]
+        )
         if pack in mixable(packs):
             files += encoded
             domains += [pack.domain] * 2
-            expected += [(pack, values) for values in probabilities]
+            expected += [of_jpeg, of_png]
         for name in pixel_names(pack.domain):
             (spec,) = signatures[name].structured_input_signature[1].values()
             answer = signatures[name](image=tf.cast(image[None], spec.dtype))
-            largest = max(largest, _difference(name, answer, [(pack, probabilities[1])]))
+            largest = max(largest, _difference(name, answer, [of_png]))
     answer = signatures[SERVING_DEFAULT](image_bytes=tf.constant(files), domain=tf.constant(domains))
     largest = max(largest, _difference(SERVING_DEFAULT, answer, expected))
     if not largest <= TOLERANCE:
@@ -123,35 +140,31 @@ def _difference(name, answer, expected):
             raise ValueError(f"signature {name!r}: labels of domain {pack.domain!r} do not fit the class ids")
         best = np.sort(values)[::-1][: len(class_id)]
         if own.sum() != len(best):
-            raise ValueError(
-                f"signature {name!r}: {own.sum()} of {len(best)} classes of domain {pack.domain!r}"
-            )
+            raise ValueError(f"signature {name!r}: {own.sum()} of {len(best)} classes of domain {pack.domain!r}")
         for wanted in (values[class_id[own]], best):
             largest = max(largest, float(np.abs(probability[own] - wanted).max()))
     return largest
 
 
-def summary(path: pathlib.Path, difference: float) -> str:
+def summary(done: Export) -> str:
     """Returns what was made, and what to type next."""
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    signatures = tf.saved_model.load(str(path)).signatures
+    size = sum(file.stat().st_size for file in done.path.rglob("*") if file.is_file())
     rows = [("signature", "inputs", "outputs")]
-    for name in signatures:
-        inputs = signatures[name].structured_input_signature[1]
-        outputs = signatures[name].structured_outputs
-        rows.append((name, *(", ".join(map(_described, part, part.values())) for part in (inputs, outputs))))
+    for name, parts in done.signatures.items():
+        rows.append((name, *(", ".join(map(_described, part, part.values())) for part in parts)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    mount = shlex.quote(f"{path.parent}:/models/tfmdl")
+    mount = shlex.quote(f"{done.path.parent}:/models/tfmdl")
     return f"""{table}
 
-Wrote {path} ({size / 1e6:.1f} MB); probabilities differ from the live model's by at most {difference:.1e}.
+Wrote {done.path} ({size / 1e6:.1f} MB).
+Its probabilities differ from the live model's by at most {done.difference:.1e}.
 
 Serve it:
   docker run --rm -p 8500:8500 -p 8501:8501 -v {mount} -e MODEL_NAME=tfmdl tensorflow/serving
 Try it in Python:
   import tensorflow as tf
-  classify = tf.saved_model.load({str(path)!r}).signatures[{SERVING_DEFAULT!r}]
+  classify = tf.saved_model.load({str(done.path)!r}).signatures[{SERVING_DEFAULT!r}]
   print(classify(image_bytes=tf.constant([open("IMAGE", "rb").read()]), domain=tf.constant(["DOMAIN"])))"""
 
 
@@ -175,8 +188,8 @@ def main(argv):
     values = flags.FLAGS
     with report_errors():
         model, packs = load_model(values.workdir, values.trunk, values.packs)
-        print(f"Exporting {len(packs)} domains: {', '.join(model.domains)}", flush=True)
-        print(summary(*export(model, packs, values.export_dir, values.version)))
+        print(f"Exporting {', '.join(model.domains)}: this takes some seconds a domain ...\n", flush=True)
+        print(summary(export(model, packs, values.export_dir, values.version)))
 
 
 if __name__ == "__main__":

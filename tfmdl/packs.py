@@ -282,7 +282,7 @@ def load_model(
     Raises:
         FileNotFoundError, ValueError: as `read_trunk`, `read_packs` and `compose`.
     """
-    if bool(workdirs) == bool(trunk):
+    if bool(workdirs) == bool(trunk) or (workdirs and pack_paths):
         raise ValueError("give either --workdir, or --trunk and --packs")
     if workdirs:
         pack_paths = workdirs

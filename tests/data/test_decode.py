@@ -17,10 +17,6 @@ def window_of(encoded, image_format, shape, cover, window, offset=(0, 0)):
     ).numpy()
 
 
-def opened(encoded):
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
-
-
 def noise(rng, height, width, channels=3):
     shape = (height, width, channels) if channels > 1 else (height, width)
     return rng.integers(0, 256, shape, "uint8")
@@ -43,11 +39,10 @@ def test_a_part_of_a_jpeg_is_the_part_of_the_whole(channels, subsampling, rng):
         encoded = encode(np.asarray(smooth), "jpeg", subsampling=subsampling)
         whole = tf.io.decode_jpeg(encoded, channels=3).numpy()
         top, left = (shape[0] - 40) // 2, (shape[1] - 40) // 2
-        for offset in ((0, 0), (3, 5), (8, 8)):
+        for offset in ((0, 0), (3, 5), (2, 7), (8, 8)):
             found = window_of(encoded, "jpeg", shape, (40, 40), (32, 32), offset)
             row, column = top + offset[0], left + offset[1]
             np.testing.assert_array_equal(found, whole[row : row + 32, column : column + 32])
-        np.testing.assert_allclose(whole.astype(int), opened(encoded), atol=8)  # another decoder, other rounding
 
 
 @pytest.mark.parametrize("shape", [(36, 36), (54, 36), (9, 12), (37, 90)])

@@ -1,7 +1,6 @@
 """Training batches are a function of (seed, epoch, step); evaluation sees every image once, just as it is."""
 
 import collections
-import io
 
 import numpy as np
 import pytest
@@ -42,11 +41,13 @@ def assert_same(some, others):
 
 
 def stored(source):
-    """The records of a source as (pixels, label), by image id, read with other tools."""
+    """The records of a source as (pixels, label), by image id."""
     found = {}
     for record in tf.data.TFRecordDataset(list(source.paths)):
         features = tf.train.Example.FromString(record.numpy()).features.feature
-        pixels = Image.open(io.BytesIO(features["image/encoded"].bytes_list.value[0])).convert("RGB")
+        # Not by Pillow: TensorFlow's fast transform of a JPEG is some grey levels off.
+        decoded = tf.io.decode_image(features["image/encoded"].bytes_list.value[0], channels=3)
+        pixels = Image.fromarray(decoded.numpy())
         number = {key: features[key].int64_list.value for key in ("image/source_id", "image/class/label")}
         found[number["image/source_id"][0]] = pixels, number["image/class/label"][0]
     return found
@@ -66,8 +67,10 @@ def expected(pixels, preprocessing):
 # Training
 
 
-@pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("domains", [("base",), ("base", "tiny")])
+EITHER = pytest.mark.parametrize(("domains", "cache"), [(("base",), False), (("base", "tiny"), True)])
+
+
+@EITHER
 def test_an_epoch_holds_every_image_once_but_for_what_fills_up_its_last_batch(domains, cache, data_dir):
     sources = [source(data_dir, domain) for domain in domains]
     pipeline = TrainPipeline(sources, 16, seed=0, cache=cache)
@@ -88,14 +91,13 @@ def test_a_domain_smaller_than_a_batch_fills_it(data_dir):
     assert len(batches) == 1 and len(counts) == SIZES["val"] and set(counts.values()) == {2, 3}
 
 
-@pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("domains", [("base",), ("base", "tiny")])
+@EITHER
 def test_batches_are_a_function_of_seed_epoch_and_step(domains, cache, data_dir):
     sources = [source(data_dir, domain) for domain in domains]
     batches = numpy(TrainPipeline(sources, 8, seed=3, cache=cache).epoch(2))
     again = TrainPipeline(sources, 8, seed=3, cache=cache)
     numpy(again.epoch(0).take(1))  # whatever was read before
-    for first_step in (0, 1, 4):
+    for first_step in (0, 3):
         epoch = again.epoch(2, first_step)
         assert_same(numpy(epoch), batches[first_step:])
         assert_same(numpy(epoch), batches[first_step:])
@@ -119,7 +121,7 @@ def test_a_training_image_is_a_window_of_the_evaluation_image(cache, data_dir):
     one = source(data_dir, "base")
     whole = {
         image_id: (image, label)
-        for batch in numpy(evaluation_batches([one], 7))
+        for batch in numpy(evaluation_batches([one], 16))
         for image_id, image, label in zip(batch["image_id"], batch["image"], batch["label"], strict=True)
     }
     corners = set()
@@ -147,16 +149,16 @@ def test_domains_mix_in_proportion_each_with_its_own_statistics(tmp_path):
     assert all(0 < (batch["domain"] == 1).sum() < 20 for batch in batches)
     known = [stored(one) for one in sources]
     for batch in batches:
-        for image, domain, image_id, label in zip(*(batch[k] for k in ("image", "domain", "image_id", "label")), strict=True):
-            pixels, wanted = known[domain][image_id]
-            assert label == wanted
-            assert_close(image, expected(pixels, sources[domain].preprocessing), sources[domain])
+        assert_as_stored(batch, known, sources)
 
 
-def assert_close(image, wanted, source):
-    # JPEG decoders and resizing round differently: some grey levels of 255.
-    np.testing.assert_allclose(image * source.preprocessing.std, wanted * source.preprocessing.std, atol=8 / 255)
-    assert np.abs((image - wanted) * source.preprocessing.std).mean() < 1.5 / 255
+def assert_as_stored(batch, known, sources):
+    """Each image of a batch is what its record says, in numpy: up to a grey level, by which resizing may differ."""
+    for row, domain in enumerate(batch["domain"]):
+        pixels, label = known[domain][batch["image_id"][row]]
+        assert batch["label"][row] == label
+        wanted, std = expected(pixels, sources[domain].preprocessing), sources[domain].preprocessing.std
+        np.testing.assert_allclose(batch["image"][row] * std, wanted * std, atol=1.01 / 255)
 
 
 def test_domains_of_different_training_sizes_are_refused_by_name(data_dir):
@@ -176,10 +178,7 @@ def test_evaluation_is_plain_numpy_and_sees_every_image_once(domain, data_dir):
     assert [len(batch["label"]) for batch in batches] == [5, 5, 3]
     assert sorted(image_ids(batches)) == sorted(known)
     for batch in batches:
-        for image, image_id, label in zip(batch["image"], batch["image_id"], batch["label"], strict=True):
-            pixels, wanted = known[image_id]
-            assert label == wanted
-            assert_close(image, expected(pixels, one.preprocessing), one)
+        assert_as_stored(batch, [known], [one])
 
 
 def test_mixed_evaluation_is_that_of_the_domains_alone(data_dir):

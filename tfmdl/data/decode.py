@@ -26,8 +26,12 @@ def decode_window(encoded, image_format, height, width, cover, window, offset):
     corner = (resized - cover) // 2 + offset
 
     def decode_part_of_jpeg():
-        box = tf.concat([corner, tf.constant(window)], axis=0)
-        return tf.io.decode_and_crop_jpeg(encoded, box, channels=3)
+        # Two columns more on either side, where there are: at an edge, colour of half the resolution is guessed.
+        left = tf.maximum(corner[1] - 2, 0)
+        right = tf.minimum(corner[1] + window[1] + 2, width)
+        box = tf.stack([corner[0], left, window[0], right - left])
+        image = tf.io.decode_and_crop_jpeg(encoded, box, channels=3)
+        return tf.slice(image, [0, corner[1] - left, 0], [*window, 3])
 
     def decode_whole():
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)

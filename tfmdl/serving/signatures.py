@@ -7,7 +7,7 @@ Every signature answers with the same three outputs, a row an image, the most pr
     class_id     int32 (rows, k)    its index in the domain, from 0
 
 k is `TOP`, or the number of classes where that is less. Where rows of several domains share one answer, k
-follows the domain with the most classes; a row of a domain with fewer is filled up with label "", probability 0,
+follows the domain with the most classes, and a row of a domain with fewer is filled up: label "", probability 0,
 class_id -1.
 """
 
@@ -41,9 +41,7 @@ def build_module(model: MultiDomainClassifier, packs: list[Pack]) -> tuple[tf.Mo
     for pack in packs:
         for name, signature in pixel_signatures(model, pack).items():
             if name in signatures:
-                raise ValueError(
-                    f"domain {pack.domain!r}: another domain's signature is named {name!r} already"
-                )
+                raise ValueError(f"domain {pack.domain!r}: another domain's signature is named {name!r} already")
             signatures[name] = signature
     return module, signatures
 
@@ -63,8 +61,8 @@ def mixable(packs: list[Pack]) -> list[Pack]:
 def image_file_signature(model: MultiDomainClassifier, packs: list[Pack]):
     """Returns the signature for image files, each row of the domain that it names.
 
-    It takes image_bytes, string (rows,), JPEG, PNG, GIF or BMP files, and domain, string (rows,). A domain that
-    is not evaluated at the size of the others (see `mixable`) is refused, with the name of its own signature.
+    It takes image_bytes, string (rows,), which are JPEG, PNG, GIF or BMP files, and domain, string (rows,). A
+    domain that is not evaluated at the size of the others (see `mixable`) is sent to its own signature.
     """
     served = mixable(packs)
     size = _size(served[0])
@@ -121,10 +119,8 @@ def image_file_signature(model: MultiDomainClassifier, packs: list[Pack]):
             images = _decode_rows(tf.identity(image_bytes), domain, size)
         images, domain_id = _at_least_one_row(images), _at_least_one_row(domain_id)
         own_mean, own_std = (tf.gather(value, domain_id)[:, None, None, :] for value in (mean, std))
-        # A model of one domain needs no gather.
-        logits = _logits(
-            model, normalize(images, own_mean, own_std), domain_id if len(packs) > 1 else names[0]
-        )
+        which = domain_id if len(packs) > 1 else names[0]  # one domain alone needs no gather
+        logits = _logits(model, normalize(images, own_mean, own_std), which)
         own_first, own_count = (tf.gather(value, domain_id)[:, None] for value in (first, count))
         answer = _answer(logits, labels, top, own_first, own_count)
         return {name: value[:rows] for name, value in answer.items()}
@@ -205,9 +201,7 @@ def _decode_rows(encoded, domain, size):
         length = tf.strings.as_string(tf.strings.length(encoded[row]))
         return tf.strings.join(["the image of ", length, " bytes for domain '", domain[row], "' ", fault])
 
-    encoded = _refuse_rows(
-        encoded, formats == "", lambda row: described(row, "is no JPEG, PNG, GIF or BMP file")
-    )
+    encoded = _refuse_rows(encoded, formats == "", lambda row: described(row, "is no JPEG, PNG, GIF or BMP file"))
 
     def decode(row):
         height, width = tf.unstack(size_of(encoded[row], formats[row]))

@@ -1,0 +1,285 @@
+"""Trunk and packs give back the model that wrote them, and what does not belong together is refused by name."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tfmdl.config import Preprocessing, RunConfig, write_json
+from tfmdl.domains import SHARED
+from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.packs import (
+    compose,
+    fingerprint,
+    initialize,
+    load_model,
+    read_pack,
+    read_packs,
+    read_tensors,
+    read_trunk,
+    write_pack,
+    write_tensors,
+    write_trunk,
+)
+from tfmdl.sharing import METHODS
+
+PREPROCESSING = Preprocessing(18, 18, 16, 16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+CLASSES = {"base": 3, "added": 2, "other": 4}
+WIDTH = 2
+
+
+def moved(model, owners, seed):
+    """Moves all that `owners` own, as training would."""
+    random = np.random.default_rng(seed)
+    for variable in model.variables:
+        if slot_and_owner(variable)[1] in owners:
+            variable.assign(np.asarray(variable) * random.uniform(0.7, 1.3, variable.shape) + 0.01)
+    return model
+
+
+def save_pack(path, model, domain, trunk_fingerprint):
+    write_pack(
+        path,
+        model,
+        domain,
+        label_names=[f"{domain} {index}" for index in range(CLASSES[domain])],
+        category_ids=[10 + index for index in range(CLASSES[domain])],
+        preprocessing=PREPROCESSING,
+        trunk_fingerprint=trunk_fingerprint,
+        accuracy=0.5,
+    )
+
+
+@dataclasses.dataclass
+class Fleet:
+    """A trunk's run and runs that added domains to it by each method, as folders, and the models that wrote them."""
+
+    folder: object
+    models: dict
+
+    def trunk(self):
+        return read_trunk(self.folder / "base")
+
+    def pack(self, run, domain):
+        return read_pack(self.folder / run / "packs" / f"{domain}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    base = moved(MultiDomainClassifier({"base": 3}, Architecture(width=WIDTH)), ("base", SHARED), 0)
+    trunk_fingerprint = write_trunk(folder / "base" / "trunk.safetensors", base, "base")
+    save_pack(folder / "base" / "packs" / "base.safetensors", base, "base", trunk_fingerprint)
+    write_json(folder / "base" / "config.json", {"run": RunConfig(("base",), "data", "run").to_json()})
+    models = {"base": base}
+    for seed, (method, domain) in enumerate(itertools.product(METHODS, ("added", "other"))):
+        run = f"{method}-{domain}"
+        model = MultiDomainClassifier({domain: CLASSES[domain]}, Architecture(method, width=WIDTH))
+        initialize(model, read_trunk(folder / "base"))
+        models[run] = moved(model, (domain,), seed)
+        save_pack(folder / run / "packs" / f"{domain}.safetensors", model, domain, trunk_fingerprint)
+        config = RunConfig((domain,), "data", "run", init_from=str(folder / "base"))
+        write_json(folder / run / "config.json", {"run": config.to_json()})
+    return Fleet(folder, models)
+
+
+@pytest.fixture
+def copied(fleet, tmp_path):
+    """The fleet, to be spoiled."""
+    shutil.copytree(fleet.folder, tmp_path / "fleet")
+    return Fleet(tmp_path / "fleet", fleet.models)
+
+
+def logits(model, domain, images):
+    return np.asarray(model.head(model.features(images, domain), domain=domain))
+
+
+@pytest.fixture
+def images(rng):
+    return rng.normal(size=(3, 8, 8, 3)).astype("float32")
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_trunk_and_packs_are_the_models_that_wrote_them(method, fleet, images):
+    packs = [fleet.pack("base", "base"), *(fleet.pack(f"{method}-{name}", name) for name in ("added", "other"))]
+    model = compose(fleet.trunk(), packs)
+    assert model.architecture == Architecture(method, width=WIDTH)
+    for pack, run in zip(packs, ("base", f"{method}-added", f"{method}-other"), strict=True):
+        wrote = fleet.models[run]
+        np.testing.assert_array_equal(logits(model, pack.domain, images), logits(wrote, pack.domain, images))
+        own = {slot_and_owner(v)[0]: np.asarray(v) for v in wrote.variables if v.path.endswith(f"/{pack.domain}")}
+        assert own.keys() == pack.tensors.keys() and own
+        for slot, value in own.items():
+            np.testing.assert_array_equal(pack.tensors[slot], value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_new_domain_starts_from_the_base_domain(method, fleet, images):
+    model = MultiDomainClassifier({"added": 2}, Architecture(method, width=WIDTH))
+    initialize(model, fleet.trunk())
+    np.testing.assert_array_equal(model.features(images, "added"), fleet.models["base"].features(images, "base"))
+
+
+def test_the_header_says_what_a_pack_is(fleet):
+    pack = fleet.pack("individual-added", "added")
+    assert (pack.domain, pack.label_names, pack.category_ids) == ("added", ["added 0", "added 1"], [10, 11])
+    assert (pack.preprocessing, pack.accuracy) == (PREPROCESSING, 0.5)
+    assert pack.architecture == Architecture("individual", width=WIDTH)
+    assert pack.trunk_fingerprint == fleet.trunk().fingerprint
+
+
+def test_runs_and_files_load_alike(fleet, images):
+    folder = fleet.folder
+    run = folder / "classifier_only-added"
+    ways = (
+        {"workdirs": [str(run)]},
+        {"trunk": str(folder / "base"), "pack_paths": [str(run)]},
+        {"trunk": str(folder / "base" / "trunk.safetensors"), "pack_paths": [str(run / "packs/added.safetensors")]},
+    )
+    wanted = logits(fleet.models["classifier_only-added"], "added", images)
+    for way in ways:
+        model, (pack,) = load_model(**way)
+        assert pack.domain == "added"
+        np.testing.assert_array_equal(logits(model, "added", images), wanted)
+
+
+def test_the_fingerprint_is_of_names_types_shapes_and_values():
+    tensors = {"a": np.arange(6.0).reshape(2, 3), "b": np.zeros(2)}
+    changed = (
+        {"a": tensors["a"], "c": tensors["b"]},
+        {**tensors, "a": tensors["a"].astype("float32")},
+        {**tensors, "a": tensors["a"].reshape(3, 2)},
+        {**tensors, "b": np.array([0.0, 1e-9])},
+    )
+    assert fingerprint(dict(reversed(tensors.items()))) == fingerprint(tensors)
+    assert len({fingerprint(tensors), *map(fingerprint, changed)}) == 5
+    strided = np.arange(12.0).reshape(2, 6)[:, ::2]
+    assert fingerprint({"a": strided}) == fingerprint({"a": strided.copy()})
+
+
+# Refusals of what does not belong together
+
+
+def test_another_trunk_is_refused_with_both_fingerprints(copied):
+    mine = copied.trunk().fingerprint
+    other = moved(MultiDomainClassifier({"base": 3}, Architecture(width=WIDTH)), ("base",), 9)
+    theirs = write_trunk(copied.folder / "base" / "trunk.safetensors", other, "base")
+    with pytest.raises(ValueError, match=f"added.safetensors.*{mine[:12]}.*{theirs[:12]}"):
+        compose(copied.trunk(), [copied.pack("individual-added", "added")])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (Architecture(width=4), "--width.*trunk.safetensors has 2; received 4"),
+        (Architecture("individual", "resnet26", 2), "--backbone.*'resnet26_separable'; received 'resnet26'"),
+    ],
+)
+def test_a_network_of_another_make_is_refused(architecture, message, fleet):
+    with pytest.raises(ValueError, match=message):
+        initialize(MultiDomainClassifier({"added": 2}, architecture), fleet.trunk())
+
+
+def test_two_packs_of_one_domain_are_refused(fleet):
+    packs = [fleet.pack(f"{method}-added", "added") for method in ("individual", "classifier_only")]
+    with pytest.raises(ValueError, match=f"two packs of domain 'added': {packs[0].path} and {packs[1].path}"):
+        compose(fleet.trunk(), packs)
+
+
+def test_packs_of_different_methods_are_refused(fleet):
+    packs = [fleet.pack("individual-added", "added"), fleet.pack("pointwise_sharing-other", "other")]
+    with pytest.raises(ValueError, match=f"{packs[0].path}.*individual.*{packs[1].path}.*pointwise_sharing"):
+        compose(fleet.trunk(), packs)
+
+
+def test_no_pack_is_refused(fleet):
+    with pytest.raises(ValueError, match="at least one domain pack"):
+        compose(fleet.trunk(), [])
+
+
+def test_what_a_pack_has_and_the_model_shares_is_never_dropped(fleet):
+    pack = fleet.pack("pointwise_sharing-added", "added")
+    other = dataclasses.replace(pack, architecture=Architecture("classifier_only", width=WIDTH))
+    with pytest.raises(ValueError, match=f"{pack.path} has its own .*, which method classifier_only shares"):
+        compose(fleet.trunk(), [other])
+
+
+def test_what_a_trunk_has_and_the_model_does_not_is_never_dropped(fleet):
+    trunk = fleet.trunk()
+    trunk = dataclasses.replace(trunk, tensors={**trunk.tensors, "backbone/adapter/kernel": np.zeros(2, "float32")})
+    with pytest.raises(ValueError, match="trunk.safetensors has backbone/adapter/kernel"):
+        initialize(MultiDomainClassifier({"added": 2}, Architecture(width=WIDTH)), trunk)
+    with pytest.raises(ValueError, match="trunk.safetensors has backbone/adapter/kernel"):
+        compose(trunk, [fleet.pack("individual-added", "added")])
+
+
+def test_a_pack_that_lacks_something_is_refused(fleet):
+    pack = fleet.pack("individual-added", "added")
+    lacking = {slot: value for slot, value in pack.tensors.items() if slot != "head/bias"}
+    with pytest.raises(ValueError, match="lacks head/bias"):
+        compose(fleet.trunk(), [dataclasses.replace(pack, tensors=lacking)])
+
+
+# Refusals of files
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "flipped", "empty", "text", "foreign", "header"])
+@pytest.mark.parametrize("file", ["base/trunk.safetensors", "individual-added/packs/added.safetensors"])
+def test_a_damaged_file_is_refused_by_name(file, spoil, copied):
+    path = copied.folder / file
+    contents = bytearray(path.read_bytes())
+    if spoil == "foreign":
+        save_file(load_file(path), path)
+    elif spoil == "header":
+        tensors, header = read_tensors(path)
+        del header["architecture"]
+        write_tensors(path, tensors, header)
+    else:
+        contents[-100] ^= 4
+        spoiled = {"truncated": contents[:-1], "flipped": contents, "empty": b"", "text": b"hello" * 99}
+        path.write_bytes(spoiled[spoil])
+    with pytest.raises(ValueError, match=str(path)) as caught:
+        compose(copied.trunk(), [copied.pack("individual-added", "added")])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pack_is_no_trunk_and_a_trunk_no_pack(fleet):
+    trunk, pack = fleet.folder / "base" / "trunk.safetensors", fleet.folder / "base" / "packs" / "base.safetensors"
+    with pytest.raises(ValueError, match=f"{pack}: is a pack, not a trunk"):
+        read_trunk(pack)
+    with pytest.raises(ValueError, match=f"{trunk}: is a trunk, not a pack"):
+        read_packs(trunk)
+
+
+def test_what_is_not_there_is_named(fleet, tmp_path):
+    added = fleet.folder / "individual-added"
+    with pytest.raises(FileNotFoundError, match=f"{added}: has no trunk.safetensors"):
+        read_trunk(added)
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}: has no packs"):
+        read_packs(tmp_path)
+    for read in (read_trunk, read_packs):
+        with pytest.raises(FileNotFoundError, match=str(tmp_path / "nowhere")):
+            read(tmp_path / "nowhere")
+
+
+def test_either_runs_or_trunk_and_packs():
+    with pytest.raises(ValueError, match="either --workdir, or --trunk and --packs"):
+        load_model()
+    with pytest.raises(ValueError, match="--trunk wants the domains' --packs"):
+        load_model(trunk="somewhere")
+
+
+def test_a_write_that_was_cut_short_leaves_the_file_before_it(copied):
+    path = copied.folder / "base" / "trunk.safetensors"
+    path.with_name(path.name + ".partial").write_bytes(path.read_bytes()[:1000])
+    before = copied.trunk().fingerprint
+    assert read_trunk(copied.folder / "base").fingerprint == before
+    assert [pack.domain for pack in read_packs(copied.folder / "base")] == ["base"]
+    assert json.loads((copied.folder / "base" / "config.json").read_text())
