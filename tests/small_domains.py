@@ -11,7 +11,7 @@ from PIL import Image
 
 from tfmdl.data import records
 
-CLASSES = {"base": 3, "gtsrb": 4, "tiny": 2}
+CLASSES = {"base": 3, "ucf101": 4, "tiny": 2}
 SIZES = {"train": 40, "val": 13, "test": 9}
 COLOURS = np.array([[200, 60, 60], [60, 190, 70], [70, 80, 210], [190, 180, 60]])
 

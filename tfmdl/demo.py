@@ -72,8 +72,8 @@ What next:
   watch     {_BIN}tensorboard --logdir={runs}
   evaluate  {_BIN}python eval.py --workdir={runs}/individual/{DOMAINS[0]} --data_dir={records} --split=val
   serve     docker run --rm -p 8501:8501 -v {export_dir.absolute()}:/models/demo -e MODEL_NAME=demo tensorflow/serving
-  your own  {_BIN}python data_prep/convert.py --source=folder --input_dir=IMAGES --output_dir={records} --resize_shorter=36
-            (IMAGES/<domain>/<class>/*.jpg), then
+  your own  {_BIN}python data_prep/convert.py --source=folder --input_dir=IMAGES --output_dir={records} \\
+                --resize_shorter=36     # from IMAGES/<domain>/<class>/*.jpg
             {_BIN}python train.py --domain=DOMAIN --data_dir={records} --workdir={runs}/DOMAIN --init_from={base} \\
                 --recipe=quick --width={WIDTH} --image_size={IMAGE_SIZE}"""
     )

@@ -12,7 +12,7 @@ from tfmdl.config import Preprocessing
 from tfmdl.data import records
 from tfmdl.data.pipeline import Source, TrainPipeline, evaluation_batches, naming_bad_records
 
-STATISTICS = {"base": (0.5, 0.2), "gtsrb": (0.3, 0.4), "tiny": (0.7, 0.1)}
+STATISTICS = {"base": (0.5, 0.2), "ucf101": (0.3, 0.4), "tiny": (0.7, 0.1)}
 
 
 def preprocessing(domain, size=(18, 18), train=(16, 16)):
@@ -162,8 +162,8 @@ def assert_as_stored(batch, known, sources):
 
 
 def test_domains_of_different_training_sizes_are_refused_by_name(data_dir):
-    sources = [source(data_dir, "base"), source(data_dir, "gtsrb", train=(18, 18))]
-    with pytest.raises(ValueError, match=r"'base' trains at \(16, 16\), 'gtsrb' at \(18, 18\)"):
+    sources = [source(data_dir, "base"), source(data_dir, "ucf101", train=(18, 18))]
+    with pytest.raises(ValueError, match=r"'base' trains at \(16, 16\), 'ucf101' at \(18, 18\)"):
         TrainPipeline(sources, 8, seed=0)
 
 

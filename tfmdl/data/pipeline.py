@@ -86,7 +86,11 @@ class TrainPipeline:
                     f"images of a mixed batch have one size; {self.sources[0].domain!r} trains at {self.size}, "
                     f"{source.domain!r} at {size}"
                 )
-        self._cached = [self._decoded(source).cache() for source in self.sources] if cache else None
+        self._cached = None
+        if cache:
+            self._cached = [
+                _decoded(source.paths, source, index).cache() for index, source in enumerate(self.sources)
+            ]
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from `first_step` on."""
@@ -97,7 +101,7 @@ class TrainPipeline:
             dataset = tf.data.Dataset.choose_from_datasets(examples, self._turns(epoch))
         dataset = dataset.enumerate().take(self.steps_per_epoch * self.batch_size)
         dataset = dataset.skip(first_step * self.batch_size)
-        dataset = dataset.map(lambda index, example: self._crop(example, (epoch, index)), tf.data.AUTOTUNE)
+        dataset = map_in_order(dataset, lambda index, example: self._crop(example, (epoch, index)))
         dataset = dataset.batch(self.batch_size, drop_remainder=True)
         return _finish(dataset, self.sources)
 
@@ -120,13 +124,8 @@ class TrainPipeline:
             dataset = tf.data.TFRecordDataset(paths, num_parallel_reads=min(4, len(paths)))
             buffer = min(SHUFFLE_BUFFER, source.num_examples)
             dataset = dataset.shuffle(buffer, seed, reshuffle_each_iteration=False)
-            dataset = dataset.map(lambda record: {"record": record, "domain": index})
+            dataset = map_in_order(dataset, lambda record: {"record": record, "domain": index})
         return dataset.repeat()
-
-    def _decoded(self, source):
-        dataset = tf.data.TFRecordDataset(list(source.paths))
-        index = self.sources.index(source)
-        return dataset.map(lambda record: _decode_for_evaluation(record, source, index), tf.data.AUTOTUNE)
 
     def _crop(self, example, position):
         seed = tf.stack([tf.constant(self._seed(position[0], 99)), tf.cast(position[1], tf.int32)])
@@ -155,13 +154,7 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     size_of = {source.domain: (source.preprocessing.height, source.preprocessing.width) for source in sources}
     if len(set(size_of.values())) > 1:
         raise ValueError(f"images of a mixed batch have one size; these domains differ: {size_of}")
-    datasets = [
-        tf.data.TFRecordDataset(list(source.paths)).map(
-            lambda record, source=source, index=index: _decode_for_evaluation(record, source, index),
-            tf.data.AUTOTUNE,
-        )
-        for index, source in enumerate(sources)
-    ]
+    datasets = [_decoded(source.paths, source, index) for index, source in enumerate(sources)]
     if len(datasets) == 1:
         dataset = datasets[0]
     else:
@@ -187,14 +180,25 @@ def naming_bad_records(sources):
 
 
 def _check_file(path, source, index):
-    decoded = tf.data.TFRecordDataset(path).map(lambda record: _decode_for_evaluation(record, source, index))
     whole = 0
     try:
-        for _ in decoded:
+        for _ in _decoded([path], source, index):
             whole += 1
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         reason = error.message.splitlines()[0]
         raise ValueError(f"{path}: record {whole} (counted from 0) cannot be read: {reason}") from error
+
+
+def map_in_order(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
+    """Maps TensorFlow code over a dataset on all cores, keeping the order."""
+    # There is no Python control flow in ours: reading the source for it would only cost time at every epoch.
+    return dataset.map(tf.autograph.experimental.do_not_convert(function), tf.data.AUTOTUNE)
+
+
+def _decoded(paths, source, index):
+    """Returns the records of files of `source`, decoded for evaluation, in order."""
+    dataset = tf.data.TFRecordDataset(list(paths))
+    return map_in_order(dataset, lambda record: _decode_for_evaluation(record, source, index))
 
 
 def _random_offset(seed, slack):
@@ -240,4 +244,4 @@ def _finish(dataset, sources):
             image = normalize(batch["image"], *own)
         return {**batch, "image": image}
 
-    return dataset.map(normalize_batch, tf.data.AUTOTUNE).prefetch(2)
+    return map_in_order(dataset, normalize_batch).prefetch(2)

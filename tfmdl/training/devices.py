@@ -7,7 +7,9 @@ import tensorflow as tf
 
 
 def set_up(seed: int) -> None:
-    """Seeds everything, makes ops repeatable, and lets GPU memory grow. Call it once, before any model is built."""
+    """Seeds everything, makes ops repeatable, and lets GPU memory grow. Call it before anything of a run is built."""
+    # Checkpoints go by names: the automatic ones are those of a fresh process, whatever this one did before.
+    keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:

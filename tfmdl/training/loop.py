@@ -13,7 +13,7 @@ import tfmdl
 from tfmdl import packs
 from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json
 from tfmdl.data import records
-from tfmdl.data.pipeline import Source, TrainPipeline, naming_bad_records
+from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_records
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone
@@ -222,14 +222,14 @@ class Run:
         """Returns what Keras fits: (image, label), or mixed ({"image", "domain"}, label in the joint label space)."""
         batches = self.pipeline.epoch(epoch, first_step)
         if len(self.config.domains) == 1:
-            return batches.map(lambda batch: (batch["image"], batch["label"]))
+            return map_in_order(batches, lambda batch: (batch["image"], batch["label"]))
         offsets = np.array(list(self.model.head.offsets.values()), "int32")
 
         def to_joint(batch):
             inputs = {"image": batch["image"], "domain": batch["domain"]}
             return inputs, batch["label"] + keras.ops.take(offsets, batch["domain"])
 
-        return batches.map(to_joint)
+        return map_in_order(batches, to_joint)
 
     def _fit_epoch(self, epoch, state, watch):
         first = state["step"] - epoch * self.steps_per_epoch
