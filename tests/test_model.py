@@ -243,7 +243,7 @@ def test_mixed_precision_trains(policy, graph, images, compiled, values):
 
 
 def test_configuration_round_trip():
-    architecture = Architecture("classifier_only", "resnet26", width=4, share_last_pointwise=True)
+    architecture = Architecture("pointwise_sharing", width=4, share_last_pointwise=True)
     model = MultiDomainClassifier({"b": 4, "a": 3}, architecture, "mixed_bfloat16")
     again = MultiDomainClassifier.from_config(model.get_config())
     assert again.get_config() == model.get_config()

@@ -76,7 +76,7 @@ def fingerprint(tensors: dict[str, np.ndarray]) -> str:
     """Returns the SHA-256 over names, dtypes, shapes and bytes of `tensors`, whatever their order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        value = np.ascontiguousarray(tensors[name])
+        value = np.asarray(tensors[name], order="C")
         digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
@@ -87,7 +87,8 @@ def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], heade
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    # Not `ascontiguousarray`, which would make vectors of scalars.
+    tensors = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     header = {**header, "fingerprint": fingerprint(tensors)}
     save_file(tensors, partial, metadata={_HEADER: json.dumps(header)})
     with open(partial, "rb") as file:

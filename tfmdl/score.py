@@ -10,11 +10,10 @@ import pathlib
 
 from absl import app, flags
 from rich.console import Console
-from rich.table import Table
 
 from tfmdl.cli import report_errors
 from tfmdl.domains import DECATHLON
-from tfmdl.evaluation.decathlon import Score, decathlon_scores, domain_score, title_of, total_score
+from tfmdl.evaluation.decathlon import Score, decathlon_scores, domain_score, score_table, title_of
 
 
 def read_percentages(path: str) -> dict[str, float]:
@@ -76,20 +75,6 @@ def scores_of(
     return scores
 
 
-def print_scores(console: Console, accuracies: dict[str, float], scores: dict[str, Score], title: str) -> None:
-    """Prints points by domain and their sum, with 95% intervals."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("")
-    for column in ("accuracy %", "points", "95% interval"):
-        table.add_column(column, justify="right")
-    for domain, score in scores.items():
-        interval = f"{score.lower:,.0f} to {score.upper:,.0f}"
-        table.add_row(domain, f"{100 * accuracies[domain]:.2f}", f"{score.points:,.1f}", interval)
-    total = total_score(scores)
-    table.add_row(title, "", f"{total.points:,.0f}", f"{total.lower:,.0f} to {total.upper:,.0f}")
-    console.print(table)
-
-
 def define_flags():
     # Not at import: other command lines have flags of their own.
     flags.DEFINE_string("baselines", None, "File of baseline accuracies in percent, by domain.")
@@ -104,7 +89,7 @@ def main(argv):
         baselines = read_percentages(flags.FLAGS.baselines) if flags.FLAGS.baselines else None
         scores = scores_of(accuracies, baselines, parse_sizes(flags.FLAGS.test_sizes))
         title = title_of(scores) if baselines is None else "sum of points against the given baselines"
-        print_scores(Console(soft_wrap=True, highlight=False), accuracies, scores, title)
+        Console(soft_wrap=True, highlight=False).print(score_table(accuracies, scores, title))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,12 @@ def test_every_domain_has_the_same_slots_and_shapes(method):
     assert shapes["a"] == shapes["b"]
 
 
+@pytest.mark.parametrize(("method", "extent"), [("classifier_only", "everything"), ("individual", "nothing")])
+def test_an_option_that_would_change_nothing_is_refused(method, extent):
+    with pytest.raises(ValueError, match=f"{method} shares {extent}: --share_last_pointwise does not apply"):
+        build(method, share_last_pointwise=True)
+
+
 def test_the_table_names_methods_by_their_own_names():
     for name, method in METHODS.items():
         assert method.name == name

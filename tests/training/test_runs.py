@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tfmdl.domains import SHARED
 from tfmdl.model import Architecture, slot_and_owner
 from tfmdl.packs import load_model, read_pack, read_tensors, read_trunk
 from tfmdl.sharing import METHODS
+from tfmdl.training import devices
 from tfmdl.training.loop import Run, train
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -197,12 +199,9 @@ def test_same_seed_same_run_other_seed_another(config, tmp_path):
         pairs = zip((*some[0], some[1]), (*others[0], others[1]), strict=True)
         return [np.array_equal(one, other) for one, other in pairs]
 
-    # Seeding is train()'s, before anything is built.
-    from tfmdl.training import devices
-
     found = []
     for seed in (1, 1, 2):
-        devices.set_up(seed)
+        devices.set_up(seed)  # as `train` does
         found.append(start(seed))
     assert all(same(found[0], found[1]))
     assert same(found[0], found[2]).count(False) > len(found[0][0]) // 3  # kernels and images; norms start alike
@@ -227,11 +226,7 @@ def refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (
-            {"domains": ("nowhere",)},
-            FileNotFoundError,
-            "no converted domain 'nowhere' here; there are: base, tiny, ucf101",
-        ),
+        ({"domains": ("nowhere",)}, FileNotFoundError, "no converted .* 'nowhere' here; there are: base, tiny, ucf101"),
         ({"init_from": "nowhere"}, FileNotFoundError, "nowhere: no such file"),
         ({"recipe": "slow"}, ValueError, "paper, quick; received 'slow'"),
         ({"architecture": Architecture(backbone="resnet26", width=4)}, ValueError, "--backbone=resnet26_separable"),
@@ -248,7 +243,7 @@ def test_a_trunk_that_does_not_fit_is_refused(added_config, trunk, refused, tmp_
     refused(several, ValueError, "one domain at a time; received --domain=tiny,base")
     added = tmp_path / "added"
     (added / "packs").mkdir(parents=True)
-    refused(dataclasses.replace(added_config, init_from=str(added)), ValueError | OSError, "has no trunk.safetensors")
+    refused(dataclasses.replace(added_config, init_from=str(added)), FileNotFoundError, "has no trunk.safetensors")
 
 
 def test_what_has_no_labels_is_not_trained_on(config, refused, tmp_path):
@@ -276,8 +271,6 @@ def test_a_workdir_of_another_run_is_refused_by_what_differs(config, trunk, tmp_
 
 
 def test_a_damaged_checkpoint_is_an_error_that_names_it(config, trunk, tmp_path):
-    import shutil
-
     shutil.copytree(trunk, tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:09d}.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
@@ -369,23 +362,3 @@ def test_a_run_that_diverges_says_where_and_what_is_left(config, tmp_path):
     last = workdir / "checkpoints" / f"step-{max(steps_of(workdir)):09d}.safetensors" if steps_of(workdir) else "none"
     assert f"last good checkpoint: {last}" in line
     assert not (workdir / "trunk.safetensors").exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (
-            {"domain": "nowhere"},
-            "error: .*nowhere/dataset_info.json: no converted domain 'nowhere' here; there are: base",
-        ),
-        ({"profile_steps": "10"}, "--profile_steps=10: must be two numbers, as in 10,20"),
-    ],
-)
-def test_bad_flags_are_one_error(flags, message, config, tmp_path):
-    import re
-
-    ended = run_command(command(config, tmp_path / "run", **flags))
-    assert ended.returncode == 1
-    assert re.search(message, ended.stderr)
-    assert "Traceback" not in ended.stderr
-    assert not (tmp_path / "run").exists()

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from rich.table import Table
+
 from tfmdl.domains import DECATHLON
 
 MAX_POINTS = 1000.0
@@ -92,3 +94,17 @@ def title_of(scores: dict[str, Score]) -> str:
     if not missing:
         return "Visual Decathlon score S"
     return f"partial sum of {len(DECATHLON) - len(missing)} of the Visual Decathlon's {len(DECATHLON)} domains"
+
+
+def score_table(accuracies: dict[str, float], scores: dict[str, Score], title: str) -> Table:
+    """Returns a table of the points by domain and of their sum, called `title`, with 95% intervals."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("")
+    for column in ("accuracy %", "points", "95% interval"):
+        table.add_column(column, justify="right")
+    for domain, score in scores.items():
+        interval = f"{score.lower:,.0f} to {score.upper:,.0f}"
+        table.add_row(domain, f"{100 * accuracies[domain]:.2f}", f"{score.points:,.1f}", interval)
+    total = total_score(scores)
+    table.add_row("sum", "", f"{total.points:,.0f}", f"{total.lower:,.0f} to {total.upper:,.0f}")
+    return table

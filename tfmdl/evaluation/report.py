@@ -10,7 +10,9 @@ from tfmdl import packs, params
 from tfmdl.config import write_json
 from tfmdl.data.pipeline import Source
 from tfmdl.data.records import DatasetInfo
+from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.accuracy import Evaluation, Tally
+from tfmdl.evaluation.decathlon import decathlon_scores, score_table, title_of
 from tfmdl.evaluation.predict import predict_alone, predict_mixed
 from tfmdl.evaluation.submission import join_labels, read_labels, write_submission
 
@@ -150,8 +152,23 @@ def _print_table(console, request, evaluations, counts):
     mean = sum(result.accuracy for result in evaluations.values()) / len(evaluations)
     table.add_row("mean", f"{100 * mean:.2f}")
     console.print(table)
+    if request.split == "test":
+        _print_score(console, evaluations)
     if request.trunk:
         console.print(f"one model, mixed batches: {counts[0].total:,} parameters, {counts[0].shared:,} of them shared")
+
+
+def _print_score(console, evaluations):
+    """Prints the points of those domains that are the Visual Decathlon's, by name and number of classes."""
+    published = {
+        domain: result
+        for domain, result in evaluations.items()
+        if domain in DECATHLON and DECATHLON[domain].num_classes == len(result.confusion)
+    }
+    if published:
+        accuracies = {domain: result.accuracy for domain, result in published.items()}
+        scores = decathlon_scores(accuracies, {domain: result.total for domain, result in published.items()})
+        console.print(score_table(accuracies, scores, title_of(scores)))
 
 
 def _as_json(request, evaluations, infos, counts):

@@ -79,8 +79,8 @@ def image_file_signature(model: MultiDomainClassifier, packs: list[Pack]):
     def ids_of(domain):
         for pack in elsewhere:
             reason = (
-                f"domain {pack.domain!r} is seen at {_pixels(pack)} pixels, not at {_pixels(served[0])}: "
-                f"ask {pixel_names(pack.domain)[0]!r}"
+                f"domain [{pack.domain}] is seen at {_pixels(pack)} pixels, not at {_pixels(served[0])}: "
+                f"ask signature {pixel_names(pack.domain)[0]}"
             )
             domain = _refuse_rows(domain, domain == pack.domain, lambda row, reason=reason: reason)
         known = domain[:, None] == tf.constant(names)
@@ -90,9 +90,9 @@ def image_file_signature(model: MultiDomainClassifier, packs: list[Pack]):
             unknown,
             lambda row: tf.strings.join(
                 [
-                    "unknown domain '",
+                    "unknown domain [",
                     tf.strings.substr(domain[row], 0, 80),
-                    f"'; expected {', '.join(model.domains)}",
+                    f"]; expected {', '.join(model.domains)}",
                 ]
             ),
         )
@@ -142,7 +142,7 @@ def pixel_signatures(model: MultiDomainClassifier, pack: Pack) -> dict:
     def classify(image):
         rows = tf.shape(image)[0]
         empty = tf.reduce_any(tf.shape(image)[1:3] < 1) & (rows > 0)
-        image = _refuse(image, empty, lambda: f"domain {domain!r}: images have no pixels")
+        image = _refuse(image, empty, lambda: f"domain [{domain}]: images have no pixels")
         image = tf.cond(rows > 0, lambda: center(image, size), lambda: tf.zeros((1, *size, 3), tf.uint8))
         image = tf.ensure_shape(image, (None, *size, 3))
         logits = _logits(model, normalize(image, mean, std), domain)
@@ -199,7 +199,7 @@ def _decode_rows(encoded, domain, size):
 
     def described(row, fault):
         length = tf.strings.as_string(tf.strings.length(encoded[row]))
-        return tf.strings.join(["the image of ", length, " bytes for domain '", domain[row], "' ", fault])
+        return tf.strings.join(["the image of ", length, " bytes for domain [", domain[row], "] ", fault])
 
     encoded = _refuse_rows(encoded, formats == "", lambda row: described(row, "is no JPEG, PNG, GIF or BMP file"))
 
@@ -237,7 +237,10 @@ def _refuse_rows(values, bad, reason):
 
 
 def _refuse(values, bad, message):
-    """Returns `values`, or fails with `message()` if the scalar `bad` is true."""
+    """Returns `values`, or fails with `message()` if the scalar `bad` is true.
+
+    TensorFlow escapes quotes in such messages: names stand in brackets.
+    """
 
     def fail():
         tf.debugging.Assert(False, [message()])

@@ -19,7 +19,7 @@ class RestoreMetrics(keras.callbacks.Callback):
     """Sets the running metrics of an epoch that goes on in the middle: Keras resets them before this is called.
 
     Args:
-        variables: Returns the metrics' variables; they exist after the first step only.
+        variables: The metrics' variables.
         values: As `collect` returned them, or None for an epoch that begins.
     """
 
@@ -30,7 +30,7 @@ class RestoreMetrics(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.values is not None:
-            restore({"metrics": self.variables()}, self.values)
+            restore({"metrics": self.variables}, self.values)
 
 
 class CheckpointAndWatch(keras.callbacks.Callback):

@@ -216,6 +216,9 @@ class Run:
             jit_compile=self.config.jit_compile,
         )
         network.optimizer.build(network.trainable_variables)
+        # Keras makes the variables of metrics at their first update; to be restored they must be there before.
+        network.compute_metrics(None, np.zeros(1, "int32"), np.zeros((1, network.output.shape[-1]), "float32"))
+        network.reset_metrics()
         return network
 
     def _batches(self, epoch, first_step):
@@ -242,7 +245,7 @@ class Run:
             epochs=epoch + 1,
             verbose=0,
             shuffle=False,  # the pipeline has shuffled
-            callbacks=[RestoreMetrics(self._metric_variables, state["metrics"]), watch],
+            callbacks=[RestoreMetrics(self._metric_variables(), state["metrics"]), watch],
         )
         seconds = state["epoch_seconds"] + time.perf_counter() - started
         return {name: values[-1] for name, values in history.history.items()}, seconds
