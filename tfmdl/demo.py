@@ -7,6 +7,10 @@ is done is not done again.
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
 import pathlib
 import shlex
 import subprocess
@@ -22,7 +26,6 @@ from tfmdl import packs, params
 from tfmdl.cli import report_errors
 from tfmdl.config import RunConfig
 from tfmdl.model import Architecture
-from tfmdl.packs import PACKS_DIR
 from tfmdl.training.loop import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -30,6 +33,7 @@ BASE = "objects"
 DOMAINS = ("digits", "letters", "shapes", "textures")
 METHODS = ("classifier_only", "pointwise_sharing", "individual")
 WIDTH, IMAGE_SIZE, BASE_EPOCHS, EPOCHS = 16, 32, 12, 10
+MAX_WORKERS = 4
 
 _WORKDIR = flags.DEFINE_string("workdir", "demo-output", "Folder for everything that the demo makes.")
 
@@ -52,10 +56,19 @@ def demo(workdir: pathlib.Path) -> None:
     _run("data_prep/verify.py", f"--data_dir={records}")
 
     base = runs / BASE
-    _train(records, base, BASE, "pointwise_sharing", BASE_EPOCHS)
-    for method in METHODS:
-        for domain in DOMAINS:
-            _train(records, runs / method / domain, domain, method, EPOCHS, init_from=base)
+    trunk_run = _configuration(records, base, BASE, "pointwise_sharing", BASE_EPOCHS)
+    _echo("train.py", *_flags_of(trunk_run))
+    if _is_done(trunk_run):
+        print("done already")
+    else:
+        train(trunk_run)
+    _add_domains(
+        [
+            _configuration(records, runs / method / domain, domain, method, EPOCHS, init_from=base)
+            for method in METHODS
+            for domain in DOMAINS
+        ]
+    )
 
     added = ",".join(str(runs / "pointwise_sharing" / domain) for domain in DOMAINS)
     composed = (f"--trunk={base}", f"--packs={base},{added}")
@@ -97,29 +110,64 @@ def _run(*arguments):
         raise ValueError(f"the step above failed with exit code {finished.returncode}")
 
 
-def _train(records, workdir, domain, method, epochs, init_from=None):
-    """Runs train.py's own call in this process, which spares a start of TensorFlow a run."""
-    flags_of_run = {"domain": domain, "data_dir": records, "workdir": workdir, "method": method}
-    if init_from:
-        flags_of_run["init_from"] = init_from
-    flags_of_run |= {"recipe": "quick", "epochs": epochs, "width": WIDTH, "image_size": IMAGE_SIZE}
-    _echo("train.py", *(f"--{name}={value}" for name, value in flags_of_run.items()))
-    if (workdir / PACKS_DIR / f"{domain}.safetensors").is_file():
-        print("done already")
-        return
-    keras.backend.clear_session()
-    train(
-        RunConfig(
-            domains=(domain,),
-            data_dir=str(records),
-            workdir=str(workdir),
-            architecture=Architecture(method, width=WIDTH),
-            init_from=init_from and str(init_from),
-            recipe="quick",
-            epochs=epochs,
-            image_size=IMAGE_SIZE,
-        )
+def _configuration(records, workdir, domain, method, epochs, init_from=None):
+    return RunConfig(
+        domains=(domain,),
+        data_dir=str(records),
+        workdir=str(workdir),
+        architecture=Architecture(method, width=WIDTH),
+        init_from=init_from and str(init_from),
+        recipe="quick",
+        epochs=epochs,
+        image_size=IMAGE_SIZE,
     )
+
+
+def _flags_of(config):
+    """Returns the flags of train.py that ask for `config`."""
+    values = {
+        "domain": config.domains[0],
+        "data_dir": config.data_dir,
+        "workdir": config.workdir,
+        "method": config.architecture.method,
+        "init_from": config.init_from,
+        "recipe": config.recipe,
+        "epochs": config.epochs,
+        "width": config.architecture.width,
+        "image_size": config.image_size,
+    }
+    return [f"--{name}={value}" for name, value in values.items() if value is not None]
+
+
+def _is_done(config):
+    return pathlib.Path(config.workdir, packs.PACKS_DIR, f"{config.domains[0]}.safetensors").is_file()
+
+
+def _add_domains(configs):
+    """Runs train.py's own call for each, some at a time: much of a short run is not arithmetic, and takes one core."""
+    waiting = [config for config in configs if not _is_done(config)]
+    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    print(f"\nAdding {len(DOMAINS)} domains by {len(METHODS)} methods, {workers} runs at a time:")
+    for config in configs:
+        _echo("train.py", *_flags_of(config))
+    print(flush=True)
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_train_quietly, config) for config in waiting]
+        for number, future in enumerate(concurrent.futures.as_completed(running), start=1):
+            print(f"{number:3d} of {len(waiting)}  {future.result()}", flush=True)
+
+
+def _train_quietly(config):
+    """Trains in a process of its own, what it says going to a file of the run; returns a line."""
+    started = time.monotonic()
+    log = pathlib.Path(config.workdir, "log.txt")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    keras.backend.clear_session()
+    with open(log, "a") as file, contextlib.redirect_stdout(file):
+        train(config)
+    (pack,) = packs.read_packs(config.workdir)
+    seconds = time.monotonic() - started
+    return f"{pack.domain:9} {config.architecture.method:18} {100 * pack.accuracy:5.1f} % on val  {seconds:4.0f} s"
 
 
 def _print_table(base, runs):
