@@ -25,6 +25,7 @@ def plain():
         (Architecture("pointwise_sharing"), 0.98),
         (Architecture("pointwise_sharing", share_last_pointwise=True), 0.57),
         (Architecture("individual"), 4.57),
+        (Architecture("depthwise_sharing"), 4.48),
     ],
     ids=lambda value: (
         f"{value.method}{value.share_last_pointwise:d}" if dataclasses.is_dataclass(value) else ""

@@ -1,12 +1,19 @@
 """Sharing methods: one file each. A new method is a file here and a line in METHODS."""
 
 from tfmdl.sharing.classifier_only import ClassifierOnly
+from tfmdl.sharing.depthwise_sharing import DepthwiseSharing
 from tfmdl.sharing.individual import Individual
 from tfmdl.sharing.method import SharingMethod
 from tfmdl.sharing.pointwise_sharing import PointwiseSharing
 
 METHODS: dict[str, type[SharingMethod]] = {
-    method.name: method for method in (PointwiseSharing, ClassifierOnly, Individual)
+    method.name: method
+    for method in (
+        PointwiseSharing,
+        ClassifierOnly,
+        Individual,
+        DepthwiseSharing,
+    )
 }
 
 __all__ = ["METHODS", "SharingMethod"]

@@ -13,11 +13,20 @@ class SharingMethod(abc.ABC):
         share_last_pointwise: The last pointwise kernel is shared like the others; by default it is each domain's own,
             as the authors have it.
         dtype: Keras dtype policy of the layers.
+
+    Raises:
+        ValueError: if asked to share the last pointwise kernel by a method that does not treat it otherwise.
     """
 
     name: str
+    sets_last_pointwise_apart = False
 
     def __init__(self, domains, *, share_last_pointwise=False, dtype="float32"):
+        if share_last_pointwise and not self.sets_last_pointwise_apart:
+            raise ValueError(
+                f"method {self.name} treats the last pointwise kernel like the others: --share_last_pointwise does not "
+                "apply to it"
+            )
         self.domains = tuple(domains)
         self.share_last_pointwise = share_last_pointwise
         self.dtype = dtype

@@ -14,6 +14,7 @@ class PointwiseSharing(SharingMethod):
     """
 
     name = "pointwise_sharing"
+    sets_last_pointwise_apart = True
 
     def separable_conv(self, filters, *, strides, last, name):
         return DomainSeparableConv2D(

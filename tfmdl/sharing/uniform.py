@@ -5,19 +5,9 @@ from tfmdl.sharing.method import SharingMethod
 
 
 class UniformSharing(SharingMethod):
-    """Treats all parts alike: `shared` says how. The head is always the domain's own.
-
-    Raises:
-        ValueError: if asked to treat the last pointwise kernel otherwise than the rest.
-    """
+    """Treats all parts alike: `shared` says how. The head is always the domain's own."""
 
     shared: bool
-
-    def __init__(self, domains, *, share_last_pointwise=False, dtype="float32"):
-        if share_last_pointwise:
-            extent = "everything" if self.shared else "nothing"
-            raise ValueError(f"method {self.name} shares {extent}: --share_last_pointwise does not apply to it")
-        super().__init__(domains, dtype=dtype)
 
     def separable_conv(self, filters, *, strides, last, name):
         return DomainSeparableConv2D(
