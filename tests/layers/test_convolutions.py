@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import reference
 
-from tfmdl.layers import DomainConv2D, DomainDepthwiseConv2D, DomainPointwiseConv2D, DomainSeparableConv2D
+from tfmdl.layers import (
+    DomainAdaptedConv2D,
+    DomainControlledConv2D,
+    DomainConv2D,
+    DomainDepthwiseConv2D,
+    DomainMaskedConv2D,
+    DomainMaskedSeparableConv2D,
+    DomainPointwiseConv2D,
+    DomainSeparableConv2D,
+)
 
 DOMAINS = ("a", "b")
 IDS = np.array([1, 0, 1], "int32")
@@ -59,6 +68,112 @@ def test_separable_is_depthwise_then_pointwise(images):
         return x @ kernel_of(layer.pointwise, domain)[0, 0]
 
     check(layer, images, expected)
+
+
+def value(bank, domain):
+    return keras.ops.convert_to_numpy(bank.variable(domain).value)
+
+
+@pytest.mark.parametrize(("kernel_size", "strides"), [(3, 1), (3, 2), (5, 2), (3, 3)])
+def test_parallel_adapter_adds_to_the_centre_of_the_kernel(images, kernel_size, strides, randomized):
+    layer = DomainAdaptedConv2D(5, DOMAINS, kernel_size, strides, parallel=True)
+    layer.build(images.shape)
+    randomized(layer)
+
+    def expected(x, domain):
+        kernel = kernel_of(layer, domain).copy()
+        kernel[kernel_size // 2, kernel_size // 2] += kernel_of(layer.adapter, domain)[0, 0]
+        return reference.conv(x, kernel, strides)
+
+    check(layer, images, expected)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_serial_adapter_adds_to_the_output(images, strides, randomized):
+    layer = DomainAdaptedConv2D(5, DOMAINS, strides=strides)
+    layer.build(images.shape)
+    randomized(layer)
+
+    def expected(x, domain):
+        y = reference.conv(x, kernel_of(layer, domain), strides)
+        norm = layer.adapter_norm
+        banks = (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+        return y + reference.normalize(y, *(value(bank, domain) for bank in banks)) @ kernel_of(layer.adapter, domain)[
+            0, 0
+        ]
+
+    check(layer, images, expected)
+
+
+def test_serial_adapter_normalises_by_the_batch_in_training(images, randomized):
+    layer = DomainAdaptedConv2D(5, DOMAINS)
+    layer.build(images.shape)
+    randomized(layer)
+    y = reference.conv(images, kernel_of(layer, "a"))
+    normalized, _, _ = reference.batch_norm(
+        y, value(layer.adapter_norm.gamma, "a"), value(layer.adapter_norm.beta, "a")
+    )
+    expected = y + normalized @ kernel_of(layer.adapter, "a")[0, 0]
+    np.testing.assert_allclose(layer(images, domain="a", training=True), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_controller_recombines_filters(images, strides, randomized):
+    layer = DomainControlledConv2D(5, DOMAINS, strides=strides)
+    layer.build(images.shape)
+    randomized(layer)
+    check(
+        layer,
+        images,
+        lambda x, domain: reference.conv(x, kernel_of(layer, domain) @ value(layer.controller, domain), strides),
+    )
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_mask_takes_weights_out(images, strides, randomized):
+    layer = DomainMaskedConv2D(5, DOMAINS, strides=strides, threshold=0.15, initial_score=0.2)
+    layer.build(images.shape)
+    randomized(layer)
+
+    def expected(x, domain):
+        mask = value(layer.mask, domain) > 0.15
+        assert 0 < mask.mean() < 1
+        return reference.conv(x, kernel_of(layer, domain) * mask, strides)
+
+    check(layer, images, expected)
+
+
+def test_masks_of_a_separable_convolution(images, randomized):
+    layer = DomainMaskedSeparableConv2D(5, DOMAINS, strides=2, threshold=0.4, initial_score=0.5)
+    layer.build(images.shape)
+    randomized(layer)
+
+    def expected(x, domain):
+        depthwise, pointwise = (
+            kernel_of(half, domain) * (value(mask, domain) > 0.4)
+            for half, mask in ((layer.depthwise, layer.depthwise_mask), (layer.pointwise, layer.pointwise_mask))
+        )
+        return reference.depthwise_conv(x, depthwise, 2) @ pointwise[0, 0]
+
+    check(layer, images, expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DomainAdaptedConv2D(5, DOMAINS, strides=2, name="layer"),
+        lambda: DomainAdaptedConv2D(5, DOMAINS, strides=2, parallel=True, name="layer"),
+        lambda: DomainControlledConv2D(5, DOMAINS, strides=2, name="layer"),
+        lambda: DomainMaskedConv2D(5, DOMAINS, strides=2, name="layer"),
+    ],
+    ids=["serial", "parallel", "controlled", "masked"],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_new_domain_starts_from_the_shared_convolution(make, training, images):
+    layer = make()
+    outputs = layer(images, domain="a", training=training)  # where there is nothing to train, Keras drops the argument
+    plain = reference.conv(images, kernel_of(layer, "a"), 2)
+    np.testing.assert_allclose(outputs, plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

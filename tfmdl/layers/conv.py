@@ -51,13 +51,7 @@ class DomainConv2D(keras.layers.Layer):
         self.kernel.build((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
 
     def call(self, inputs, domain):
-        kernel = self.kernel.select(domain)
-        if len(kernel.shape) == 4:
-            return ops.conv(inputs, kernel, strides=self.strides, padding="same")
-        # One image a step: no backend's grouped convolution takes a number of groups that is known only at run time.
-        return ops.map(
-            lambda pair: ops.conv(pair[0][None], pair[1], strides=self.strides, padding="same")[0], (inputs, kernel)
-        )
+        return conv(inputs, self.kernel.select(domain), self.strides)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
@@ -74,3 +68,22 @@ class DomainConv2D(keras.layers.Layer):
             "shared": self.shared,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def conv(inputs, kernel, strides):
+    """Convolves with one kernel, or each image with its own.
+
+    Args:
+        inputs: (batch, height, width, channels).
+        kernel: (kernel height, kernel width, channels, filters), or (batch, ...) of such.
+        strides: Stride along height and width.
+
+    Returns:
+        (batch, ceil(height / strides), ceil(width / strides), filters).
+    """
+    if len(kernel.shape) == 4:
+        return ops.conv(inputs, kernel, strides=strides, padding="same")
+    # One image a step: no backend's grouped convolution takes a number of groups that is known only at run time.
+    return ops.map(
+        lambda pair: ops.conv(pair[0][None], pair[1], strides=strides, padding="same")[0], (inputs, kernel)
+    )

@@ -52,10 +52,7 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
         self.kernel.build((self.kernel_size, self.kernel_size, input_shape[-1], 1))
 
     def call(self, inputs, domain):
-        kernel = self.kernel.select(domain)
-        if len(kernel.shape) == 4:
-            return ops.depthwise_conv(inputs, kernel, strides=self.strides, padding="same")
-        return per_example_depthwise_conv(inputs, kernel, self.strides)
+        return depthwise_conv(inputs, self.kernel.select(domain), self.strides)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape
@@ -72,24 +69,25 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
         }
 
 
-def per_example_depthwise_conv(inputs, kernels, strides):
-    """Applies to each image its own depthwise kernel.
+def depthwise_conv(inputs, kernel, strides):
+    """Convolves each channel by itself with one kernel, or each image with its own.
 
     Args:
         inputs: (batch, height, width, channels).
-        kernels: (batch, kernel height, kernel width, channels, 1).
+        kernel: (kernel height, kernel width, channels, 1), or (batch, ...) of such.
         strides: Stride along height and width.
 
     Returns:
         (batch, ceil(height / strides), ceil(width / strides), channels).
     """
-    channels = kernels.shape[-2]
+    if len(kernel.shape) == 4:
+        return ops.depthwise_conv(inputs, kernel, strides=strides, padding="same")
+    kernel_height, kernel_width, channels = kernel.shape[1:4]
     batch, height, width, _ = ops.shape(inputs)
-    kernel_height, kernel_width = kernels.shape[1:3]
     merged = ops.reshape(ops.transpose(inputs, (1, 2, 0, 3)), (1, height, width, batch * channels))
-    kernel = ops.reshape(
-        ops.transpose(kernels, (1, 2, 0, 3, 4)), (kernel_height, kernel_width, batch * channels, 1)
+    merged_kernel = ops.reshape(
+        ops.transpose(kernel, (1, 2, 0, 3, 4)), (kernel_height, kernel_width, batch * channels, 1)
     )
-    outputs = ops.depthwise_conv(merged, kernel, strides=strides, padding="same")
+    outputs = ops.depthwise_conv(merged, merged_kernel, strides=strides, padding="same")
     _, height, width, _ = ops.shape(outputs)
     return ops.transpose(ops.reshape(outputs, (height, width, batch, channels)), (2, 0, 1, 3))

@@ -24,6 +24,8 @@ class DomainBank(keras.layers.Layer):
         ValueError: if `domains` is empty or names one twice.
     """
 
+    bits = 32  # that a weight takes in a file
+
     def __init__(self, domains, shared=False, initializer="zeros", learned=True, **kwargs):
         super().__init__(**kwargs)
         if not domains or len(set(domains)) != len(domains):
@@ -71,6 +73,18 @@ class DomainBank(keras.layers.Layer):
     def stacked(self):
         """Returns the values of all domains, (number of domains, *shape)."""
         return ops.stack([self.variable(domain).value for domain in self.domains])
+
+    def stored(self, owner):
+        """Returns what a file holds of `owner`'s variable (a domain's, or "shared"), a numpy array."""
+        return ops.convert_to_numpy(self.variable_of[owner].value)
+
+    def stored_shape(self, owner):
+        """Returns the shape of what a file holds of `owner`'s variable."""
+        return tuple(self.variable_of[owner].shape)
+
+    def restore(self, owner, stored):
+        """Sets `owner`'s variable to what `stored` returned."""
+        self.variable_of[owner].assign(stored)
 
     def get_config(self):
         return {

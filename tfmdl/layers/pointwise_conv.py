@@ -45,16 +45,7 @@ class DomainPointwiseConv2D(keras.layers.Layer):
         self.kernel.build((1, 1, input_shape[-1], self.filters))
 
     def call(self, inputs, domain):
-        kernel = self.kernel.select(domain)
-        channels = kernel.shape[-2]
-        batch, height, width, _ = ops.shape(inputs)
-        if len(kernel.shape) == 4:
-            pixels = ops.reshape(inputs, (-1, channels))
-            outputs = ops.matmul(pixels, ops.reshape(kernel, (channels, self.filters)))
-        else:
-            pixels = ops.reshape(inputs, (batch, height * width, channels))
-            outputs = ops.matmul(pixels, ops.reshape(kernel, (batch, channels, self.filters)))
-        return ops.reshape(outputs, (batch, height, width, self.filters))
+        return mix_channels(inputs, ops.squeeze(self.kernel.select(domain), axis=(-4, -3)))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.filters)
@@ -67,3 +58,19 @@ class DomainPointwiseConv2D(keras.layers.Layer):
             "shared": self.shared,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def mix_channels(inputs, matrix):
+    """Multiplies the channels of every pixel by one matrix, or those of each image by its own.
+
+    Args:
+        inputs: (batch, height, width, channels).
+        matrix: (channels, filters) or (batch, channels, filters).
+
+    Returns:
+        (batch, height, width, filters).
+    """
+    channels, filters = matrix.shape[-2:]
+    batch, height, width, _ = ops.shape(inputs)
+    pixels = (-1, channels) if len(matrix.shape) == 2 else (batch, height * width, channels)
+    return ops.reshape(ops.matmul(ops.reshape(inputs, pixels), matrix), (batch, height, width, filters))
