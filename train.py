@@ -23,7 +23,7 @@ flags.DEFINE_list("domain", None, "Domain to train; several, by commas, train a 
 flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run; the same command goes on where it stopped.", required=True)
 flags.DEFINE_enum("method", "pointwise_sharing", list(METHODS), "What the domains share.")
-flags.DEFINE_enum("backbone", "resnet26_separable", list(BACKBONES), "The network.")
+flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of the method's paper.")
 flags.DEFINE_string("init_from", None, "Run whose trunk the domain is added to; without it a trunk is trained.")
 flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule: the paper's, or a short one for CPUs.")
 flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)

@@ -16,11 +16,15 @@ NUM_CLASSES = {"a": 3, "b": 4}
 IDS = np.array([0, 1, 1, 0, 1], "int32")
 LABELS = np.array([2, 3, 0, 1, 2])  # within the image's own domain
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+TAKEN_OUT = "adapter_norm/beta"  # by the norm behind it, in training: its gradient is zero but for rounding
 POLICIES = ("mixed_bfloat16", "mixed_float16")
 
 
-def make(method="pointwise_sharing", backbone="resnet26_separable", dtype="float32", num_classes=None):
-    return MultiDomainClassifier(num_classes or NUM_CLASSES, Architecture(method, backbone, width=2), dtype)
+def make(method="pointwise_sharing", backbone=None, dtype="float32", num_classes=None):
+    architecture = Architecture(method, backbone, width=2)
+    if architecture.backbone == "resnet26":  # two channels in its stem too: of one, a norm takes any scale out
+        architecture = dataclasses.replace(architecture, width=4)
+    return MultiDomainClassifier(num_classes or NUM_CLASSES, architecture, dtype)
 
 
 @pytest.fixture
@@ -43,10 +47,12 @@ def predictions(model, images, domain):
     return keras.ops.convert_to_numpy(model.head(model.features(images, domain), domain=domain))
 
 
-def assert_only_moved(model, before, after, owners):
+def assert_only_moved(variables, before, after, owners):
     """All that `owners` own and learn has moved, and every other variable has not, to the bit."""
-    for variable in model.variables:
+    for variable in variables:
         slot, owner = slot_and_owner(variable)
+        if owner in owners and slot.endswith(TAKEN_OUT):
+            continue
         same = np.array_equal(before[variable.path], after[variable.path])
         assert same == (owner not in owners), variable.path
         assert np.isfinite(after[variable.path]).all(), variable.path
@@ -60,10 +66,10 @@ def assert_only_moved(model, before, after, owners):
 def test_towers_and_mixed_graph_agree(method, backbone, images, randomized):
     try:
         model = randomized(make(method, backbone))
-    except ValueError as error:  # a method of separable convolutions says which backbone has them
-        assert backbone == "resnet26"
+    except ValueError as error:  # a method that is made for the other backbone says so
+        assert backbone != METHODS[method].default_backbone
         assert method in str(error)
-        assert "--backbone=resnet26_separable" in str(error)
+        assert f"--backbone={METHODS[method].default_backbone}" in str(error)
         return
     mixed = keras.ops.convert_to_numpy(model({"image": images, "domain": IDS}))
     assert mixed.shape == (len(IDS), 7)
@@ -131,7 +137,7 @@ def test_training_a_domain_moves_only_its_own_variables(method, graph, images, c
         else:
             network.train_on_batch({"image": images, "domain": IDS}, concatenated(model, LABELS, IDS))
 
-    assert_only_moved(model, before, values(model), {"b"})
+    assert_only_moved(model.variables, before, values(model), {"b"})
     np.testing.assert_array_equal(predictions(model, images, "a"), of_a)
 
 
@@ -145,7 +151,7 @@ def test_training_as_a_compiled_graph_moves_only_its_own_variables(images, compi
     mixed = compiled(model.mixed(dropout=0.5), LOSS, learning_rate=0.1, momentum=0.9)
     history = mixed.fit(inputs, concatenated(model, LABELS, IDS), batch_size=len(IDS), epochs=3, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
-    assert_only_moved(model, before, values(model), {"b"})
+    assert_only_moved(model.variables, before, values(model), {"b"})
     np.testing.assert_array_equal(predictions(model, images, "a"), of_a)
 
 
@@ -154,8 +160,15 @@ def test_training_the_trunk_moves_the_shared_and_its_own(method, images, compile
     model = make(method)
     model.train_only(["a"], shared=True)
     before, of_b_head = values(model), values(model.head)
-    compiled(model.tower("a"), LOSS, eager=True, learning_rate=0.1).train_on_batch(images, LABELS % 3)
-    assert_only_moved(model, before, values(model), {"a", "shared"})
+    network = compiled(model.tower("a"), LOSS, eager=True, learning_rate=0.1)
+    for _ in range(2):  # behind an adapter of zeros a norm has no gradient in the first step
+        network.train_on_batch(images, LABELS % 3)
+    lacking = {v.path for v in model.variables if v.path.endswith("/a") and model.base_lacks(slot_and_owner(v)[0])}
+    assert bool(lacking) == bool(model.method.additions and not model.method.base_has_additions)
+    after = values(model)
+    assert all(np.array_equal(before[path], after[path]) for path in lacking)
+    moved = [v for v in model.variables if v.path not in lacking]
+    assert_only_moved(moved, before, after, {"a", "shared"})
     assert all(
         (of_b_head[path] == values(model.head)[path]).all() for path in of_b_head if path.endswith("/b")
     )

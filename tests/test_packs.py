@@ -10,7 +10,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tfmdl.config import Preprocessing, RunConfig, write_json
-from tfmdl.domains import SHARED
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import (
     compose,
@@ -41,7 +40,7 @@ def moved(model, owners, seed):
     return model
 
 
-def save_pack(path, model, domain, trunk_fingerprint):
+def save_pack(path, model, domain, trunk_fingerprint, base=False):
     write_pack(
         path,
         model,
@@ -51,38 +50,63 @@ def save_pack(path, model, domain, trunk_fingerprint):
         preprocessing=PREPROCESSING,
         trunk_fingerprint=trunk_fingerprint,
         accuracy=0.5,
+        base=base,
     )
+
+
+BASES = {"resnet26_separable": "base", "resnet26": "plain"}  # runs of trunks by their backbone
+
+
+def base_of(method):
+    return BASES[METHODS[method].default_backbone]
 
 
 @dataclasses.dataclass
 class Fleet:
-    """A trunk's run and runs that added domains to it by each method, as folders, and the models that wrote them."""
+    """Runs of two trunks and runs that added domains by each method, as folders, and the models that wrote them."""
 
     folder: object
     models: dict
 
-    def trunk(self):
-        return read_trunk(self.folder / "base")
+    def trunk(self, run="base"):
+        return read_trunk(self.folder / run)
 
     def pack(self, run, domain):
         return read_pack(self.folder / run / "packs" / f"{domain}.safetensors")
 
 
+def save_trunk(folder, architecture):
+    """Writes what a trunk's run leaves, and returns its model."""
+    model = MultiDomainClassifier({"base": 3}, architecture)
+    model.train_only(["base"], shared=True)
+    random = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.trainable or "moving_" in variable.path:
+            variable.assign(np.asarray(variable) * random.uniform(0.7, 1.3, variable.shape) + 0.01)
+    trunk_fingerprint = write_trunk(folder / "trunk.safetensors", model, "base")
+    save_pack(folder / "packs" / "base.safetensors", model, "base", trunk_fingerprint, base=True)
+    write_json(folder / "config.json", {"run": RunConfig(("base",), "data", "run").to_json()})
+    return model
+
+
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fleet")
-    base = moved(MultiDomainClassifier({"base": 3}, Architecture(width=WIDTH)), ("base", SHARED), 0)
-    trunk_fingerprint = write_trunk(folder / "base" / "trunk.safetensors", base, "base")
-    save_pack(folder / "base" / "packs" / "base.safetensors", base, "base", trunk_fingerprint)
-    write_json(folder / "base" / "config.json", {"run": RunConfig(("base",), "data", "run").to_json()})
-    models = {"base": base}
+    models = {}
+    for run, method, backbone in (
+        ("base", "pointwise_sharing", "resnet26_separable"),
+        ("plain", "individual", "resnet26"),
+    ):
+        architecture = Architecture(method, backbone, WIDTH)
+        models[run] = save_trunk(folder / run, architecture)
     for seed, (method, domain) in enumerate(itertools.product(METHODS, ("added", "other"))):
         run = f"{method}-{domain}"
         model = MultiDomainClassifier({domain: CLASSES[domain]}, Architecture(method, width=WIDTH))
-        initialize(model, read_trunk(folder / "base"))
+        trunk = read_trunk(folder / base_of(method))
+        initialize(model, trunk)
         models[run] = moved(model, (domain,), seed)
-        save_pack(folder / run / "packs" / f"{domain}.safetensors", model, domain, trunk_fingerprint)
-        config = RunConfig((domain,), "data", "run", init_from=str(folder / "base"))
+        save_pack(folder / run / "packs" / f"{domain}.safetensors", model, domain, trunk.fingerprint)
+        config = RunConfig((domain,), "data", "run", init_from=str(folder / base_of(method)))
         write_json(folder / run / "config.json", {"run": config.to_json()})
     return Fleet(folder, models)
 
@@ -108,13 +132,19 @@ def images(rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_trunk_and_packs_are_the_models_that_wrote_them(method, fleet, images):
-    packs = [fleet.pack("base", "base"), *(fleet.pack(f"{method}-{name}", name) for name in ("added", "other"))]
-    model = compose(fleet.trunk(), packs)
+    base = base_of(method)
+    packs = [fleet.pack(base, "base"), *(fleet.pack(f"{method}-{name}", name) for name in ("added", "other"))]
+    model = compose(fleet.trunk(base), packs)
     assert model.architecture == Architecture(method, width=WIDTH)
-    for pack, run in zip(packs, ("base", f"{method}-added", f"{method}-other"), strict=True):
+    for pack, run in zip(packs, (base, f"{method}-added", f"{method}-other"), strict=True):
         wrote = fleet.models[run]
         np.testing.assert_array_equal(logits(model, pack.domain, images), logits(wrote, pack.domain, images))
-        own = {slot_and_owner(v)[0]: np.asarray(v) for v in wrote.variables if v.path.endswith(f"/{pack.domain}")}
+        own = {
+            slot_and_owner(variable)[0]: bank.stored(owner)
+            for bank in wrote.banks()
+            for owner, variable in bank.variable_of.items()
+            if owner == pack.domain
+        }
         assert own.keys() == pack.tensors.keys() and own
         for slot, value in own.items():
             np.testing.assert_array_equal(pack.tensors[slot], value)
@@ -123,8 +153,54 @@ def test_trunk_and_packs_are_the_models_that_wrote_them(method, fleet, images):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_new_domain_starts_from_the_base_domain(method, fleet, images):
     model = MultiDomainClassifier({"added": 2}, Architecture(method, width=WIDTH))
-    initialize(model, fleet.trunk())
-    np.testing.assert_array_equal(model.features(images, "added"), fleet.models["base"].features(images, "base"))
+    initialize(model, fleet.trunk(base_of(method)))
+    wanted = fleet.models[base_of(method)].features(images, "base")
+    np.testing.assert_allclose(model.features(images, "added"), wanted, rtol=1e-5, atol=1e-6)
+
+
+ADDING = [name for name, method in METHODS.items() if method.additions]
+
+
+@pytest.mark.parametrize("method", ADDING)
+def test_a_trunk_of_a_method_that_adds_is_the_plain_network(method, fleet, images, tmp_path):
+    """Unless its base domain has additions: other methods then say what they have no use for."""
+    wrote = save_trunk(tmp_path, Architecture(method, width=WIDTH))
+    trunk, packs = read_trunk(tmp_path), read_packs(tmp_path)
+    assert packs[0].trunk_fingerprint == trunk.fingerprint
+    model = compose(trunk, packs)
+    np.testing.assert_array_equal(logits(model, "base", images), logits(wrote, "base", images))
+    new = MultiDomainClassifier({"added": 2}, Architecture(method, width=WIDTH))
+    initialize(new, trunk)
+    np.testing.assert_array_equal(new.features(images, "added"), wrote.features(images, "base"))
+    other = MultiDomainClassifier({"added": 2}, Architecture("individual", "resnet26", WIDTH))
+    if METHODS[method].base_has_additions:
+        with pytest.raises(ValueError, match="trunk.safetensors has .*, which method individual has no use for"):
+            initialize(other, trunk)
+    else:
+        assert trunk.tensors.keys() == fleet.trunk("plain").tensors.keys()
+        initialize(other, trunk)
+
+
+@pytest.mark.parametrize("method", ADDING)
+def test_only_the_base_domain_may_lack_what_a_method_adds(method, fleet):
+    pack = fleet.pack(f"{method}-added", "added")
+    model = fleet.models[f"{method}-added"]
+    slot = next(slot for slot in pack.tensors if model.is_addition(slot))
+    lacking = {name: value for name, value in pack.tensors.items() if name != slot}
+    with pytest.raises(ValueError, match=f"{pack.path}: lacks {slot}"):
+        compose(fleet.trunk("plain"), [dataclasses.replace(pack, tensors=lacking)])
+
+
+def test_masks_are_packed_as_bits(fleet):
+    pack = fleet.pack("piggyback-added", "added")
+    masks = {slot: value for slot, value in pack.tensors.items() if slot.endswith("/mask")}
+    assert len(masks) == 25
+    for slot, value in masks.items():
+        weights = fleet.trunk("plain").tensors[slot.removesuffix("mask") + "kernel"].size
+        assert (value.dtype, value.shape) == (np.uint8, (-(-weights // 8),))
+    wrong = {**pack.tensors, "backbone/stem_conv/mask": np.zeros(3, "uint8")}
+    with pytest.raises(ValueError, match=r"stem_conv/mask has shape \(3,\), the model needs \(4,\)"):
+        compose(fleet.trunk("plain"), [dataclasses.replace(pack, tensors=wrong)])
 
 
 def test_the_header_says_what_a_pack_is(fleet):

@@ -26,18 +26,43 @@ def plain():
         (Architecture("pointwise_sharing", share_last_pointwise=True), 0.57),
         (Architecture("individual"), 4.57),
         (Architecture("depthwise_sharing"), 4.48),
+        (Architecture("classifier_only"), 0.46),
+        (Architecture("serial_adapters"), 2.21),
+        (Architecture("parallel_adapters"), 2.01),
+        (Architecture("piggyback"), 1.29),
+        (Architecture("dan"), 2.08),
     ],
     ids=lambda value: (
         f"{value.method}{value.share_last_pointwise:d}" if dataclasses.is_dataclass(value) else ""
     ),
 )
 def test_ten_domains_are_the_published_multiples(architecture, multiple, plain):
-    # Two domains are enough to know ten, since all own as much: the ten themselves take a while to build.
-    counted = count(MultiDomainClassifier({"a": 2, "b": 3}, architecture))
-    assert counted.own["a"] == counted.own["b"]
-    ten = counted.shared + 10 * counted.own["a"]
+    # Two domains are enough to know ten, since all but the base own as much: the ten take a while to build.
+    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, architecture), "base")
+    ten = counted.shared + counted.own["base"] + 9 * counted.own["a"]
     assert plain == 5_814_688
     assert round(ten / plain, 2) == multiple
+
+
+# By channels in and out: of the convolutions of the plain network, and of the norms with the last one.
+CONVOLUTIONS = [(3, 32), (32, 64), *[(64, 64)] * 7, (64, 128), *[(128, 128)] * 7, (128, 256), *[(256, 256)] * 7]
+NORMS = 2 * (sum(filters for _, filters in CONVOLUTIONS) + 256)
+KERNELS = sum(9 * channels * filters for channels, filters in CONVOLUTIONS)
+
+
+@pytest.mark.parametrize(
+    ("method", "base_own", "own"),
+    [
+        ("serial_adapters", *[NORMS + sum(filters**2 + 2 * filters for _, filters in CONVOLUTIONS)] * 2),
+        ("parallel_adapters", NORMS, NORMS + KERNELS // 9),
+        ("piggyback", NORMS, NORMS + KERNELS // 32),
+        ("dan", NORMS, NORMS + sum(filters**2 for _, filters in CONVOLUTIONS)),
+    ],
+)
+def test_what_a_domain_owns_on_the_plain_network(method, base_own, own):
+    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, Architecture(method)), "base")
+    assert (counted.shared, counted.own) == (KERNELS, {"base": base_own, "a": own})
+    assert KERNELS % 32 == 0  # so that the masks are whole parameters
 
 
 def test_counts_add_up_to_what_the_model_learns():

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfmdl.domains import DECATHLON
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
-from tfmdl.recipes import CROPS, SCHEDULES, Recipe, Schedule, recipe_for
-from tfmdl.training.optimization import decay_weights, sgd
+from tfmdl.recipes import CROPS, SCHEDULES, Additions, Recipe, Schedule, recipe_for
+from tfmdl.sharing import METHODS
+from tfmdl.training.optimization import decay_weights, optimizer, sgd
 
 # Of the paper's section on implementation, and of the authors' code.
 WEIGHT_DECAY = {
@@ -116,3 +117,57 @@ def test_a_frozen_variable_is_not_decayed():
     decay_weights(model, {"a": 0.25})
     for variable in model.variables:
         assert (variable.regularizer is None) == (not variable.trainable)
+
+
+# What a method adds
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_adds_is_trained_as_its_authors_do(method):
+    recipe = recipe_for("paper", "cifar100", 40000, False, method)
+    wanted = {
+        "serial_adapters": Additions(1e-4),
+        "parallel_adapters": Additions(1e-4),
+        "piggyback": Additions(0.0, 1e-4),
+    }.get(method, Additions())
+    assert recipe == Recipe(Schedule(100, (40,)), additions=wanted)
+    assert bool(METHODS[method].additions) or recipe.additions == Additions()
+
+
+@pytest.mark.parametrize(
+    ("domain", "num_train", "base", "dropout"),
+    [("dtd", 1880, False, 0.5), ("dtd", 1880, True, 0.0), ("svhn", 47217, False, 0.0), ("gtsrb", 31367, False, 0.5)],
+)
+def test_parallel_adapters_drop_features_of_small_domains(domain, num_train, base, dropout):
+    assert recipe_for("paper", domain, num_train, base, "parallel_adapters").dropout == dropout
+
+
+def test_what_a_method_adds_decays_by_itself():
+    model = MultiDomainClassifier({"a": 2}, Architecture("parallel_adapters", width=2))
+    model.train_only(("a",))
+    decay_weights(model, {"a": 0.25}, 0.5)
+    found = {"/adapter/" in v.path: float(v.regularizer.l2) for v in model.trainable_variables}
+    assert found == {True: 0.25, False: 0.125}
+
+
+def test_masks_follow_adam_and_the_rest_sgd():
+    model = MultiDomainClassifier({"a": 2}, Architecture("piggyback", width=2))
+    model.train_only(("a",))
+    recipe = Recipe(Schedule(3, (1,)), learning_rate=0.5, momentum=0.9, additions=Additions(0.0, 1e-2))
+    mixed, adam = optimizer(recipe, 2, model), keras.optimizers.Adam(1e-2, epsilon=1e-8)
+    mask, norm = (next(v for v in model.trainable_variables if name in v.path) for name in ("/mask/", "/gamma/"))
+    alone, plain = keras.Variable(mask.numpy()), keras.Variable(norm.numpy())
+    momentum = sgd(recipe, 2)
+    mixed.build([mask, norm])
+    adam.build([alone])
+    momentum.build([plain])
+    assert len({variable.path for variable in mixed.variables}) == len(mixed.variables)  # checkpoints go by path
+    rng = np.random.default_rng(0)
+    for step in range(4):
+        gradients = [tf.constant(rng.normal(size=v.shape).astype("float32")) for v in (mask, norm)]
+        adam.learning_rate = 1e-2 if step < 2 else 1e-3  # the schedule's drop
+        mixed.apply(gradients)
+        adam.apply(gradients[:1])
+        momentum.apply(gradients[1:])
+        np.testing.assert_allclose(mask.numpy(), alone.numpy(), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(norm.numpy(), plain.numpy(), rtol=1e-6)

@@ -16,7 +16,7 @@ class Architecture:
 
     Attributes:
         method: A key of `tfmdl.sharing.METHODS`.
-        backbone: A key of `tfmdl.backbones.BACKBONES`.
+        backbone: A key of `tfmdl.backbones.BACKBONES`; None becomes the one of the method's paper.
         width: Channels after the stem of the separable ResNet-26; everything else is a multiple of it.
         share_last_pointwise: The last pointwise kernel is shared like the others.
 
@@ -25,12 +25,14 @@ class Architecture:
     """
 
     method: str = "pointwise_sharing"
-    backbone: str = "resnet26_separable"
+    backbone: str | None = None
     width: int = 64
     share_last_pointwise: bool = False
 
     def __post_init__(self):
         for argument, table in (("method", METHODS), ("backbone", BACKBONES)):
+            if argument == "backbone" and self.backbone is None:
+                object.__setattr__(self, "backbone", METHODS[self.method].default_backbone)  # the way of a frozen one
             if getattr(self, argument) not in table:
                 raise ValueError(
                     f"`{argument}` must be one of {', '.join(table)}; received {getattr(self, argument)!r}"
@@ -62,10 +64,10 @@ class MultiDomainClassifier(keras.Model):
             check_name(domain)
         self.num_classes = dict(num_classes)
         self.architecture = architecture or Architecture()
-        method = METHODS[self.architecture.method](
+        self.method = METHODS[self.architecture.method](
             self.domains, share_last_pointwise=self.architecture.share_last_pointwise, dtype=dtype
         )
-        self.backbone = BACKBONES[self.architecture.backbone](method, self.architecture.width)
+        self.backbone = BACKBONES[self.architecture.backbone](self.method, self.architecture.width)
         self.head = DomainHead(num_classes, name="head")
         # Built here, outside any scope of the model's own name: a variable's path begins with "backbone" or "head".
         shape = (None, None, None, 3)
@@ -131,7 +133,8 @@ class MultiDomainClassifier(keras.Model):
     def train_only(self, domains=(), shared=False):
         """Freezes all variables but those of `domains` and, if `shared`, the shared ones.
 
-        Keras reads this when a model is compiled: call it before.
+        With `shared`, what is trained is a trunk, and the first of `domains` is its base domain: what a base domain
+        lacks by the method stays without effect. Keras reads this when a model is compiled: call it before.
 
         Raises:
             ValueError: if there is no such domain.
@@ -142,7 +145,16 @@ class MultiDomainClassifier(keras.Model):
         for bank in self.banks():
             if bank.learned:
                 for owner, variable in bank.variable_of.items():
-                    variable.trainable = owner in owners
+                    base = shared and owner == next(iter(domains), None)
+                    variable.trainable = owner in owners and not (base and self.base_lacks(slot_and_owner(variable)[0]))
+
+    def is_addition(self, slot):
+        """Returns whether the method adds this slot ("backbone/stem_conv/adapter/kernel") to the plain network."""
+        return not self.method.additions.isdisjoint(slot.split("/"))
+
+    def base_lacks(self, slot):
+        """Returns whether a base domain does without this slot, which then has its initial value: no effect."""
+        return self.is_addition(slot) and not self.method.base_has_additions
 
     def banks(self):
         """Returns the banks that hold all variables of the model."""

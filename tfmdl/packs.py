@@ -3,7 +3,9 @@
 A trunk holds the whole network of the base domain but its head, by slot ("backbone/stem_conv/depthwise/kernel"). A
 pack holds the slots that one domain owns, its head included, and its label space. A domain's value of a slot is the
 pack's where the pack has it, the trunk's otherwise: so packs of any method compose on the trunk that they were
-trained on. Both are safetensors files; what they mean is JSON in their header.
+trained on. What a method adds to the network may be missing in a trunk: a new domain's begins, and the base domain's
+stays, at its initial value, which is without effect. Both are safetensors files; what they mean is JSON in their
+header.
 """
 
 import contextlib
@@ -119,11 +121,11 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
 
 def write_trunk(path: str | os.PathLike, model: MultiDomainClassifier, base_domain: str) -> str:
     """Writes the trunk of `model` as `base_domain` sees it, and returns its fingerprint."""
-    tensors = {}
-    for variable in model.variables:
-        slot, owner = slot_and_owner(variable)
-        if owner in (SHARED, base_domain) and not slot.startswith("head/"):
-            tensors[slot] = np.asarray(variable)
+    tensors = {
+        slot: bank.stored(owner)
+        for slot, owner, bank in _slots(model)
+        if owner in (SHARED, base_domain) and not slot.startswith("head/") and not model.base_lacks(slot)
+    }
     write_tensors(
         path,
         tensors,
@@ -164,13 +166,13 @@ def write_pack(
     preprocessing: Preprocessing,
     trunk_fingerprint: str,
     accuracy: float | None,
+    base: bool = False,
 ) -> None:
-    """Writes what `domain` owns in `model`."""
+    """Writes what `domain` owns in `model`; `base` says that it is the base domain, trained with the trunk."""
     tensors = {
-        slot: np.asarray(variable)
-        for variable in model.variables
-        for slot, owner in [slot_and_owner(variable)]
-        if owner == domain
+        slot: bank.stored(owner)
+        for slot, owner, bank in _slots(model)
+        if owner == domain and not (base and model.base_lacks(slot))
     }
     header = {
         "kind": "pack",
@@ -221,14 +223,16 @@ def read_packs(path: str | os.PathLike) -> list[Pack]:
 def initialize(model: MultiDomainClassifier, trunk: Trunk) -> None:
     """Sets every variable of `model` but the heads to the trunk's: what a new domain starts from.
 
+    What the method adds to the network stays as it is where the trunk has none of it.
+
     Raises:
         ValueError: if trunk and model differ in backbone or width, or in a variable.
     """
     _check_fits(trunk, model.architecture)
-    for variable in model.variables:
-        slot, _ = slot_and_owner(variable)
-        if not slot.startswith("head/"):
-            _assign(variable, slot, trunk.tensors, trunk.path)
+    for slot, owner, bank in _slots(model):
+        added = model.is_addition(slot) and slot not in trunk.tensors
+        if not slot.startswith("head/") and not added:
+            _restore(bank, owner, slot, trunk.tensors, trunk.path)
     _check_trunk_is_used(model, trunk)
 
 
@@ -254,13 +258,14 @@ def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDom
     _check_fits(trunk, architecture)
     model = MultiDomainClassifier({pack.domain: len(pack.label_names) for pack in packs}, architecture, dtype)
     pack_of = {pack.domain: pack for pack in packs}
-    for variable in model.variables:
-        slot, owner = slot_and_owner(variable)
+    for slot, owner, bank in _slots(model):
         pack = pack_of.get(owner)
         if pack and slot in pack.tensors:
-            _assign(variable, slot, pack.tensors, pack.path)
-        else:
-            _assign(variable, slot, trunk.tensors, trunk.path)
+            _restore(bank, owner, slot, pack.tensors, pack.path)
+        elif owner != trunk.base_domain and model.is_addition(slot):
+            raise ValueError(f"{pack.path}: lacks {slot}, which the model needs")
+        elif slot in trunk.tensors or not model.is_addition(slot):
+            _restore(bank, owner, slot, trunk.tensors, trunk.path)
     _check_trunk_is_used(model, trunk)
     _check_packs_are_used(model, trunk, packs)
     return model
@@ -335,14 +340,20 @@ def _check_packs_are_used(model, trunk, packs):
                 )
 
 
-def _assign(variable, slot, tensors, path):
+def _slots(model):
+    """Yields slot, owner and bank of each variable: files hold what banks make of them."""
+    for bank in model.banks():
+        for owner, variable in bank.variable_of.items():
+            yield slot_and_owner(variable)[0], owner, bank
+
+
+def _restore(bank, owner, slot, tensors, path):
     if slot not in tensors:
         raise ValueError(f"{path}: lacks {slot}, which the model needs")
-    if tuple(tensors[slot].shape) != tuple(variable.shape):
-        raise ValueError(
-            f"{path}: {slot} has shape {tuple(tensors[slot].shape)}, the model needs {tuple(variable.shape)}"
-        )
-    variable.assign(tensors[slot])
+    found, wanted = tuple(tensors[slot].shape), bank.stored_shape(owner)
+    if found != wanted:
+        raise ValueError(f"{path}: {slot} has shape {found}, the model needs {wanted}")
+    bank.restore(owner, tensors[slot])
 
 
 def _read_kind(path, kind):

@@ -3,8 +3,9 @@
     python -m tfmdl.params
     python -m tfmdl.params --method=pointwise_sharing --domains=cifar100,mine --classes=mine:12
 
-Counted from built models. Parameters are what training learns: moving statistics are none. The papers count
-convolutions and norm, without classifiers, in multiples of one plain ResNet-26.
+Counted from built models. Parameters are what training learns: moving statistics are none. They count in units of 32
+bits: 32 weights of a binary mask are one. The papers count convolutions and norm, without classifiers, in multiples
+of one plain ResNet-26; the base domain has none of what some methods add to its network for the others.
 """
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
@@ -22,10 +23,24 @@ from tfmdl.domains import DECATHLON, SHARED, check_name
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.sharing import METHODS
 
+BASE_DOMAIN = "imagenet12"
+
+# Guo et al., AAAI 2019, Table 1: ten domains, in multiples of one ResNet-26.
+PRINTED_MULTIPLES = {
+    "serial_adapters": "2x",
+    "parallel_adapters": "2x",
+    "dan": "2.17x",
+    "piggyback": "1.28x",
+    "individual": "5x",
+    "classifier_only": "0.6x",
+    "depthwise_sharing": "4x",
+    "pointwise_sharing": "1x",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class ParameterCount:
-    """Learned parameters of a network.
+    """Learned parameters of a network, in units of 32 bits.
 
     Attributes:
         shared: What all domains use.
@@ -60,22 +75,35 @@ class ParameterCount:
         return counts
 
 
-def count(model: MultiDomainClassifier) -> ParameterCount:
-    """Counts the parameters of `model`, frozen or not."""
+def count(model: MultiDomainClassifier, base_domain: str | None = None) -> ParameterCount:
+    """Counts the parameters of `model`, frozen or not, in units of 32 bits.
+
+    Args:
+        model: The model.
+        base_domain: What a base domain lacks by the method is not counted for the domain of this name.
+    """
     shared, own, classifier = 0, dict.fromkeys(model.domains, 0), dict.fromkeys(model.domains, 0)
     for bank in model.banks():
         if not bank.learned:
             continue
-        for variable in bank.variables:
-            size = math.prod(variable.shape)
-            slot, owner = slot_and_owner(variable)
+        for owner, variable in bank.variable_of.items():
+            bits = math.prod(variable.shape) * bank.bits
+            slot, _ = slot_and_owner(variable)
             if owner == SHARED:
-                shared += size
+                shared += bits
             elif slot.startswith("head/"):
-                classifier[owner] += size
-            else:
-                own[owner] += size
-    return ParameterCount(shared, own, classifier)
+                classifier[owner] += bits
+            elif not (owner == base_domain and model.base_lacks(slot)):
+                own[owner] += bits
+
+    def parameters(bits):
+        return -(-bits // 32)
+
+    return ParameterCount(
+        parameters(shared),
+        {name: parameters(bits) for name, bits in own.items()},
+        {name: parameters(bits) for name, bits in classifier.items()},
+    )
 
 
 def count_plain_resnet26(width: int = 64) -> int:
@@ -118,13 +146,15 @@ def classes_of(domains: list[str], classes: list[str]) -> dict[str, int]:
     return {name: known[name] for name in names}
 
 
-def summary_table(counts: dict[str, ParameterCount], plain: int) -> Table:
+def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Table:
     """Returns one row a method."""
-    table = _table("method", "shared", "domains' own", "classifiers", "total", "x ResNet-26")
-    for method, counted in counts.items():
+    table = _table("method", "shared", "domains' own", "classifiers", "total", "x ResNet-26", "Table 1")
+    for architecture, counted in counts.items():
         own, classifiers = (sum(part.values()) for part in (counted.own, counted.classifier))
         multiple = counted.convolutions_and_norm / plain
-        _row(table, method, counted.shared, own, classifiers, counted.total, multiple)
+        printed = PRINTED_MULTIPLES.get(architecture.method, "")
+        name = f"{architecture.method}, {architecture.backbone}"
+        _row(table, name, counted.shared, own, classifiers, counted.total, multiple, printed)
     return table
 
 
@@ -149,7 +179,8 @@ def _table(first, *columns):
 
 
 def _row(table, name, *cells):
-    table.add_row(name, *(f"{cell:,}" if isinstance(cell, int) else f"{cell:.2f}" for cell in cells))
+    forms = {int: "{:,}", float: "{:.2f}", str: "{}"}
+    table.add_row(name, *(forms[type(cell)].format(cell) for cell in cells))
 
 
 def define_flags():
@@ -157,7 +188,8 @@ def define_flags():
     flags.DEFINE_enum("method", None, list(METHODS), "Sharing method; all of them if not given.")
     flags.DEFINE_list("domains", [], "Names of the domains; the ten of the Visual Decathlon if not given.")
     flags.DEFINE_list("classes", [], "NAME:NUMBER of classes, of domains that the Visual Decathlon has not.")
-    flags.DEFINE_enum("backbone", Architecture.backbone, list(BACKBONES), "The network.")
+    flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of each method's paper.")
+    flags.DEFINE_string("base", None, "Base domain; by default imagenet12 if it is among the domains, else the first.")
     flags.DEFINE_integer("width", Architecture.width, "Channels after the stem.")
     flags.DEFINE_bool("share_last_pointwise", False, "Share the last pointwise kernel, too.")
 
@@ -171,18 +203,23 @@ def main(argv):
 
 def _print_tables(values):
     num_classes = classes_of(values.domains, values.classes)
+    base = values.base or (BASE_DOMAIN if BASE_DOMAIN in num_classes else next(iter(num_classes)))
+    if base not in num_classes:
+        raise ValueError(f"--base must be one of {', '.join(num_classes)}; received {base!r}")
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=120)
 
+    def architecture(method):
+        return Architecture(method, values.backbone, values.width, values.share_last_pointwise)
+
     def counted(method):
-        architecture = Architecture(method, values.backbone, values.width, values.share_last_pointwise)
-        return count(MultiDomainClassifier(num_classes, architecture))
+        return count(MultiDomainClassifier(num_classes, architecture(method)), base)
 
     plain = count_plain_resnet26(values.width)
     domains = "1 domain" if len(num_classes) == 1 else f"{len(num_classes)} domains"
     method = f"{values.method}, " if values.method else ""
-    console.print(f"{method}{domains}, {values.backbone}, width {values.width}")
+    console.print(f"{method}{domains}, {base} the base domain, width {values.width}")
     console.print(f"Unit of the multiples: convolutions and norm of one plain ResNet-26, {plain:,}\n")
     if values.method:
         console.print(detail_table(counted(values.method), plain))
@@ -190,7 +227,7 @@ def _print_tables(values):
     counts, refused = {}, []
     for method in METHODS:
         try:
-            counts[method] = counted(method)
+            counts[architecture(method)] = counted(method)
         except ValueError as error:  # a method that does not work on this backbone
             refused.append(str(error))
     console.print(summary_table(counts, plain))

@@ -12,43 +12,93 @@ from tfmdl.sharing import METHODS
 # Who owns the parts of a network. A change here changes the format of packs and checkpoints: what was written
 # before can no longer be read.
 NORM = "gamma beta moving_mean moving_variance"
+PLAIN = "resnet26"
 BOTH, ALL = "a b", "shared"
 PATHS = {
     "pointwise_sharing": {"depthwise": BOTH, "pointwise": ALL, "last pointwise": BOTH, "norm": BOTH},
     "classifier_only": {"depthwise": ALL, "pointwise": ALL, "last pointwise": ALL, "norm": ALL},
     "depthwise_sharing": {"depthwise": ALL, "pointwise": BOTH, "last pointwise": BOTH, "norm": BOTH},
     "individual": {"depthwise": BOTH, "pointwise": BOTH, "last pointwise": BOTH, "norm": BOTH},
+    "piggyback": {"depthwise": ALL, "pointwise": ALL, "last pointwise": ALL, "norm": BOTH},
 }
+# On the plain network: who owns the convolutions, and the norm.
+PLAIN_PATHS = {
+    "classifier_only": (ALL, ALL),
+    "individual": (BOTH, BOTH),
+    "serial_adapters": (ALL, BOTH),
+    "parallel_adapters": (ALL, BOTH),
+    "piggyback": (ALL, BOTH),
+    "dan": (ALL, BOTH),
+}
+# What a method adds to each convolution, for each domain.
+ADDED = {
+    ("piggyback", "resnet26_separable"): ["depthwise_mask", "pointwise_mask"],
+    ("piggyback", PLAIN): ["mask"],
+    ("serial_adapters", PLAIN): ["adapter/kernel", *(f"adapter_norm/{s}" for s in NORM.split())],
+    ("parallel_adapters", PLAIN): ["adapter/kernel"],
+    ("dan", PLAIN): ["controller"],
+}
+
+
+def layers():
+    """The convolutions of a ResNet-26 and the norms behind them."""
+    pairs = [("stem_conv", "stem_norm")]
+    for stage in (1, 2, 3):
+        for block in (1, 2, 3, 4):
+            pairs += [
+                (f"stage{stage}_block{block}/conv{i}", f"stage{stage}_block{block}/norm{i}") for i in (1, 2)
+            ]
+    return pairs
+
+
+def norms_and_heads(owners):
+    norms = [norm for _, norm in layers()] + ["final_norm"]
+    paths = [f"backbone/{norm}/{s}/{owner}" for norm in norms for s in NORM.split() for owner in owners.split()]
+    return paths + [f"head/{s}/{owner}" for owner in BOTH.split() for s in ("kernel", "bias")]
+
+
+def added_paths(method, backbone):
+    return [
+        f"backbone/{conv}/{slot}/{owner}"
+        for conv, _ in layers()
+        for slot in ADDED.get((method, backbone), ())
+        for owner in BOTH.split()
+    ]
 
 
 def separable_paths(owners):
     """The whole list of paths of a separable ResNet-26, written out from the owners of its kinds of parts."""
-    units = [("stem_conv", "stem_norm")]
-    for stage in (1, 2, 3):
-        for block in (1, 2, 3, 4):
-            units += [
-                (f"stage{stage}_block{block}/conv{i}", f"stage{stage}_block{block}/norm{i}") for i in (1, 2)
-            ]
-    paths = []
-    for conv, norm in units:
+    paths = norms_and_heads(owners["norm"])
+    for conv, _ in layers():
         last = "last " if conv == "stage3_block4/conv2" else ""
         paths += [f"backbone/{conv}/depthwise/kernel/{owner}" for owner in owners["depthwise"].split()]
         paths += [f"backbone/{conv}/pointwise/kernel/{owner}" for owner in owners[last + "pointwise"].split()]
-        paths += [f"backbone/{norm}/{s}/{owner}" for s in NORM.split() for owner in owners["norm"].split()]
-    paths += [f"backbone/final_norm/{s}/{owner}" for s in NORM.split() for owner in owners["norm"].split()]
-    return paths + [f"head/{s}/{owner}" for owner in BOTH.split() for s in ("kernel", "bias")]
+    return paths
+
+
+def plain_paths(owner_of_convolutions, owner_of_norm):
+    kernels = [f"backbone/{conv}/kernel/{owner}" for conv, _ in layers() for owner in owner_of_convolutions.split()]
+    return norms_and_heads(owner_of_norm) + kernels
 
 
 def build(method, **kwargs):
     return MultiDomainClassifier({"a": 3, "b": 4}, Architecture(method, width=2, **kwargs))
 
 
+@pytest.mark.parametrize("backbone", ["resnet26_separable", PLAIN])
 @pytest.mark.parametrize("method", METHODS)
-def test_variable_paths(method):
-    assert method in PATHS, f"say in PATHS who owns the parts of {method}"
-    model = build(method)
+def test_variable_paths(method, backbone):
+    assert method in PATHS or method in PLAIN_PATHS, f"say in PATHS or PLAIN_PATHS who owns the parts of {method}"
+    if method not in (PLAIN_PATHS if backbone == PLAIN else PATHS):
+        with pytest.raises(ValueError, match=f"method {method} .*: use --backbone=(?!{backbone}$)"):
+            build(method, backbone=backbone)
+        return
+    model = build(method, backbone=backbone)
     paths = [v.path for v in model.variables]
-    assert sorted(paths) == sorted(separable_paths(PATHS[method]))
+    wanted = plain_paths(*PLAIN_PATHS[method]) if backbone == PLAIN else separable_paths(PATHS[method])
+    assert sorted(paths) == sorted(wanted + added_paths(method, backbone))
+    added = {v.path for v in model.variables if model.is_addition(slot_and_owner(v)[0])}
+    assert added == set(added_paths(method, backbone))
     assert len(set(paths)) == len(paths)
     assert all(re.fullmatch(r"(backbone|head)(/[a-z0-9_]+)+", path) for path in paths)
 

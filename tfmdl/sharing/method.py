@@ -6,7 +6,16 @@ import abc
 class SharingMethod(abc.ABC):
     """Decides which parts of a network the domains share; knows nothing of how the parts are wired.
 
-    A backbone asks it for convolutions and normalisations, each called as `layer(inputs, domain=domain)`.
+    A backbone asks it for convolutions and normalisations, each called as `layer(inputs, domain=domain)`. A method may
+    add parts to the layers of the plain network; initial values of such parts are without effect.
+
+    Attributes:
+        name: The key of `METHODS`.
+        default_backbone: A key of `tfmdl.backbones.BACKBONES`: the network of the method's paper.
+        additions: Names of the parts that it adds, each domain's own.
+        base_has_additions: They are trained with the trunk for the base domain, too. Otherwise a base domain has the
+            plain network, and trunks of different methods are alike.
+        sets_last_pointwise_apart: The last pointwise kernel is each domain's own unless asked otherwise.
 
     Args:
         domains: Names of the domains, in the order of their ids.
@@ -19,6 +28,9 @@ class SharingMethod(abc.ABC):
     """
 
     name: str
+    default_backbone = "resnet26_separable"
+    additions: frozenset[str] = frozenset()
+    base_has_additions = False
     sets_last_pointwise_apart = False
 
     def __init__(self, domains, *, share_last_pointwise=False, dtype="float32"):

@@ -145,7 +145,9 @@ class Run:
     def _recipe(self, info) -> Recipe:
         config = self.config
         num_train = sum(info.splits[split].num_examples for split in config.train_splits if split in info.splits)
-        recipe = recipe_for(config.recipe, info.name, num_train, base=config.init_from is None)
+        recipe = recipe_for(
+            config.recipe, info.name, num_train, config.init_from is None, config.architecture.method
+        )
         if len(config.domains) > 1:  # images of a mixed batch have one size
             recipe = dataclasses.replace(recipe, crop="random")
         overrides = {
@@ -204,10 +206,12 @@ class Run:
         else:
             network = self.model.tower(self.base, self.recipe.dropout)
         optimization.decay_weights(
-            self.model, {domain: recipe.weight_decay for domain, recipe in self.recipes.items()}
+            self.model,
+            {domain: recipe.weight_decay for domain, recipe in self.recipes.items()},
+            self.recipe.additions.weight_decay,
         )
         network.compile(
-            optimizer=optimization.sgd(self.recipe, self.steps_per_epoch),
+            optimizer=optimization.optimizer(self.recipe, self.steps_per_epoch, self.model),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[
                 keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
@@ -322,6 +326,7 @@ class Run:
                 preprocessing=self.preprocessing[domain],
                 trunk_fingerprint=trunk_fingerprint,
                 accuracy=evaluations[domain].accuracy if domain in evaluations else None,
+                base=self.trunk is None and domain == self.base,
             )
 
     def _say_what_next(self, progress):

@@ -1,0 +1,17 @@
+"""What the methods have in common that share plain convolutions and add to them."""
+
+from tfmdl.layers import DomainBatchNormalization
+from tfmdl.sharing.method import SharingMethod
+
+
+class PlainConvolutions(SharingMethod):
+    """Shares the 3x3 convolutions; each domain owns what the method adds to them, the normalisation and the head."""
+
+    default_backbone = "resnet26"
+    refusal: str  # why not on separable convolutions
+
+    def separable_conv(self, filters, *, strides, last, name):
+        raise ValueError(f"method {self.name} {self.refusal}: use --backbone=resnet26")
+
+    def normalization(self, *, name):
+        return DomainBatchNormalization(self.domains, dtype=self.dtype, name=name)
