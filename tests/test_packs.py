@@ -13,6 +13,7 @@ from tfmdl.config import Preprocessing, RunConfig, write_json
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import (
     compose,
+    domain_without_additions,
     fingerprint,
     initialize,
     load_model,
@@ -24,6 +25,7 @@ from tfmdl.packs import (
     write_tensors,
     write_trunk,
 )
+from tfmdl.params import count
 from tfmdl.sharing import METHODS
 
 PREPROCESSING = Preprocessing(18, 18, 16, 16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
@@ -179,6 +181,17 @@ def test_a_trunk_of_a_method_that_adds_is_the_plain_network(method, fleet, image
     else:
         assert trunk.tensors.keys() == fleet.trunk("plain").tensors.keys()
         initialize(other, trunk)
+
+
+@pytest.mark.parametrize("method", ADDING)
+def test_the_base_domain_is_counted_without_what_it_lacks(method, fleet):
+    packs = [fleet.pack(f"{method}-added", "added"), fleet.pack("plain", "base")]
+    model = compose(fleet.trunk("plain"), packs)
+    assert domain_without_additions(model, packs) == "base"
+    assert domain_without_additions(model, packs[:1]) is None
+    counted = count(model, "base")
+    if not METHODS[method].base_has_additions:
+        assert counted.own["base"] < counted.own["added"] == count(model).own["base"]
 
 
 @pytest.mark.parametrize("method", ADDING)

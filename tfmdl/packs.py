@@ -271,6 +271,14 @@ def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDom
     return model
 
 
+def domain_without_additions(model: MultiDomainClassifier, packs: list[Pack]) -> str | None:
+    """Returns the domain whose pack has nothing that the method adds: a base domain's, or None."""
+    for pack in packs:
+        if not any(model.is_addition(slot) for slot in pack.tensors):
+            return pack.domain
+    return None
+
+
 def load_model(
     workdirs: list[str] | None = None,
     trunk: str | None = None,

@@ -85,7 +85,7 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
     if not scored:
         return {}
     evaluations = {domain: tally.result() for domain, tally in tallies.items()}
-    counts = [params.count(model) for model, _ in loaded]
+    counts = [params.count(model, packs.domain_without_additions(model, members)) for model, members in loaded]
     _print_table(console, request, evaluations, counts)
     if request.output:
         write_json(request.output, _as_json(request, evaluations, infos, counts))
