@@ -19,11 +19,10 @@ import time
 
 import keras
 from absl import app, flags
-from rich.console import Console
 from rich.table import Table
 
 from tfmdl import packs, params
-from tfmdl.cli import report_errors
+from tfmdl.cli import report_errors, table_console
 from tfmdl.config import RunConfig
 from tfmdl.model import Architecture
 from tfmdl.training.loop import train
@@ -191,9 +190,7 @@ def _print_table(base, runs):
             f"{new:,}",
             f"{counted.total:,}",
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=140)
+    console = table_console()
     console.print()
     console.print(table)
 

@@ -13,11 +13,10 @@ import dataclasses
 import math
 
 from absl import app, flags
-from rich.console import Console
 from rich.table import Table
 
 from tfmdl.backbones import BACKBONES
-from tfmdl.cli import report_errors
+from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON, SHARED, check_name
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.sharing import METHODS
@@ -171,9 +170,7 @@ def main(argv):
 
 def _print_tables(values):
     num_classes = classes_of(values.domains, values.classes)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = table_console()
 
     def counted(method):
         architecture = Architecture(method, values.backbone, values.width, values.share_last_pointwise)

@@ -9,9 +9,8 @@ import json
 import pathlib
 
 from absl import app, flags
-from rich.console import Console
 
-from tfmdl.cli import report_errors
+from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.decathlon import Score, decathlon_scores, domain_score, score_table, title_of
 
@@ -89,7 +88,7 @@ def main(argv):
         baselines = read_percentages(flags.FLAGS.baselines) if flags.FLAGS.baselines else None
         scores = scores_of(accuracies, baselines, parse_sizes(flags.FLAGS.test_sizes))
         title = title_of(scores) if baselines is None else "sum of points against the given baselines"
-        Console(soft_wrap=True, highlight=False).print(score_table(accuracies, scores, title))
+        table_console().print(score_table(accuracies, scores, title))
 
 
 if __name__ == "__main__":
