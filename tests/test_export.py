@@ -33,6 +33,11 @@ def preprocessing(domain, offset=0.0):
     return Preprocessing(height, width, height, width, (0.4 + offset, 0.5, 0.6), (0.2, 0.25 + offset, 0.3))
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """In place of the fixture for all tests: after a seed is set, TensorFlow prepares a loaded graph anew."""
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A folder with a trunk and a pack for each domain, each domain with values of its own."""

@@ -50,12 +50,41 @@ def test_a_domain_that_cannot_be_scored_is_named(accuracies, baselines, message)
         scores_of(accuracies, baselines, {})
 
 
-def test_the_command(written):
-    def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "tfmdl.score", *arguments], capture_output=True, text=True)
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "tfmdl.score", *arguments], capture_output=True, text=True)
 
+
+def test_the_command(written):
     done = run(written({"gtsrb": 99.27, "svhn": 96.16}))
     assert done.returncode == 0, done.stderr
     assert "partial sum of 2" in done.stdout and "726.3" in done.stdout and "923" in done.stdout
-    refused = run()
-    assert refused.returncode == 1 and refused.stderr.startswith("error: expected one FILE.json")
+
+
+def test_the_command_with_baselines(written, tmp_path):
+    baselines = tmp_path / "baselines.json"
+    baselines.write_text('{"mine": 80, "other": 50}')
+    accuracies = written({"mine": 90, "other": 100})
+    done = run(accuracies, f"--baselines={baselines}", "--test_sizes=mine:100,other:30")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:3] for line in done.stdout.splitlines()}
+    assert (rows["mine"], rows["other"]) == (["90.00", "562.5"], ["100.00", "1,000.0"])
+    # Other baselines make another number: it is not called the Visual Decathlon's.
+    assert "Decathlon" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "message"),
+    [
+        ({"mine": 90}, [], "'mine' is not one of the Visual Decathlon"),
+        ({"gtsrb": 990}, [], "accuracy of 'gtsrb' must be in 0..100; received 990"),
+        ("{", [], "file.json: expected"),
+        ({"gtsrb": 99}, ["--baselines=nowhere.json"], "nowhere.json"),
+        ({"gtsrb": 99}, ["--test_sizes=gtsrb"], "--test_sizes must be DOMAIN:NUMBER"),
+        ({"gtsrb": 99}, ["another.json"], "expected one FILE.json of accuracies; received 2 arguments"),
+    ],
+)
+def test_the_command_answers_bad_input_by_one_line(content, flags, message, written):
+    refused = run(written(content), *flags)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: ") and message in line

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,7 @@ from tfmdl.config import Preprocessing, RunConfig, write_json
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.report import Request, evaluate
 from tfmdl.model import Architecture, MultiDomainClassifier
-from tfmdl.packs import write_pack, write_trunk
+from tfmdl.packs import read_tensors, write_pack, write_tensors, write_trunk
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOMAINS = ("base", "tiny")
@@ -148,6 +149,44 @@ def test_two_runs_of_one_domain_are_refused(request_of):
         evaluate(dataclasses.replace(request, workdirs=(request.workdirs[0],) * 2))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "val", "labels_dir": "labels"}, "--labels_dir is for --split=test; received --split=val"),
+        ({"trunk": "trunk"}, "either --workdir, or --trunk and --packs; received both"),
+        ({"workdirs": ()}, "either --workdir, or --trunk and --packs"),
+        ({"split": "final"}, "domain 'base' in .* has no split 'final'; it has train, val, test"),
+    ],
+)
+def test_what_cannot_be_asked_together_is_refused(change, message, request_of):
+    with pytest.raises(ValueError, match=message):
+        evaluate(dataclasses.replace(request_of("val"), **change))
+
+
+def test_data_of_other_classes_is_refused(request_of, data_dir, tmp_path):
+    """The same domain name on other data: its labels would be scored against the wrong names."""
+    shutil.copytree(data_dir, tmp_path / "data")
+    info = DatasetInfo.load(tmp_path / "data", "tiny")
+    dataclasses.replace(info, label_names=info.label_names[::-1]).save(tmp_path / "data" / "tiny")
+    with pytest.raises(ValueError, match="tiny.safetensors was trained on other classes than .*/data has for 'tiny'"):
+        evaluate(dataclasses.replace(request_of("val"), data_dir=str(tmp_path / "data")))
+
+
+def test_classes_of_one_name_are_told_apart(runs, data_dir, tmp_path):
+    """As cranes are, the birds and the machines."""
+    shutil.copytree(data_dir, tmp_path / "data")
+    shutil.copytree(runs, tmp_path / "runs")
+    info = dataclasses.replace(DatasetInfo.load(data_dir, "tiny"), label_names=["crane", "crane"])
+    info.save(tmp_path / "data" / "tiny")
+    path = tmp_path / "runs" / "tiny" / "packs" / "tiny.safetensors"
+    tensors, header = read_tensors(path)
+    write_tensors(path, tensors, header | {"label_names": info.label_names})
+    output, workdir = tmp_path / "evaluation.json", str(tmp_path / "runs" / "tiny")
+    evaluate(Request(str(tmp_path / "data"), "val", workdirs=(workdir,), output=str(output)))
+    per_class = json.loads(output.read_text())["domains"]["tiny"]["per_class"]
+    assert {key: entry["total"] for key, entry in per_class.items()} == {"crane (70)": 7, "crane (80)": 6}
+
+
 def test_the_command(runs, data_dir, tmp_path):
     """A table and a file; and one line for what cannot be scored."""
 
@@ -155,10 +194,11 @@ def test_the_command(runs, data_dir, tmp_path):
         command = [sys.executable, "eval.py", f"--workdir={runs / 'tiny'}", f"--data_dir={data_dir}", *flags]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
-    done = run("--split=val", f"--output={tmp_path / 'evaluation.json'}")
+    output = tmp_path / f"{'long' * 40}.json"  # a name to be copied from the screen whole
+    done = run("--split=val", f"--output={output}")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "" and "accuracy %" in done.stdout
-    assert list(json.loads((tmp_path / "evaluation.json").read_text())["domains"]) == ["tiny"]
+    assert done.stderr == "" and "accuracy %" in done.stdout and f"wrote {output}\n" in done.stdout
+    assert list(json.loads(output.read_text())["domains"]) == ["tiny"]
     refused = run("--split=test")
     assert refused.returncode == 1 and refused.stdout == ""
     assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1

@@ -12,14 +12,14 @@ import time
 
 import numpy as np
 import pytest
-from small_domains import SIZES, write_domain
+from small_domains import CLASSES, SIZES, write_domain
 
 from tfmdl.cli import report_errors
 from tfmdl.config import RunConfig, load_config
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import SHARED
-from tfmdl.model import Architecture, slot_and_owner
-from tfmdl.packs import load_model, read_pack, read_tensors, read_trunk
+from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.packs import load_model, read_pack, read_tensors, read_trunk, write_trunk
 from tfmdl.sharing import METHODS
 from tfmdl.training import devices
 from tfmdl.training.loop import Run, train
@@ -143,27 +143,6 @@ def test_a_finished_run_is_finished(trunk, config):
     assert contents() == before
 
 
-def test_domains_train_jointly(config, tmp_path):
-    joint = dataclasses.replace(
-        config, domains=("base", "tiny"), workdir=str(tmp_path), batch_size=16, epochs=4, learning_rate=0.1
-    )
-    train(joint)
-    lines = metrics_of(tmp_path)
-    names = {f"val/{what}/{domain}" for what in ("loss", "accuracy") for domain in joint.domains}
-    assert [line.keys() for line in lines] == [KEYS | names] * 4
-    assert [line["step"] for line in lines] == [5, 10, 15, 20]
-    assert lines[-1]["train/loss"] < 0.9 * lines[0]["train/loss"]
-    mean = np.mean([lines[-1][f"val/accuracy/{domain}"] for domain in joint.domains])
-    assert lines[-1]["val/accuracy"] == pytest.approx(mean)
-    assert read_trunk(tmp_path).base_domain == "base"
-    model, packs = load_model([str(tmp_path)])
-    assert [pack.domain for pack in packs] == ["base", "tiny"]
-    assert [pack.accuracy for pack in packs] == [lines[-1][f"val/accuracy/{domain}"] for domain in joint.domains]
-    # Each domain has moved on its own.
-    kernels = next(bank for bank in model.banks() if set(bank.variable_of) == {"base", "tiny"})
-    assert not np.array_equal(*kernels.variables)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_adding_a_domain_leaves_the_trunk_alone_and_its_pack_is_the_model(method, added_config, trunk, tmp_path, rng):
     before = read_trunk(trunk)
@@ -270,6 +249,18 @@ def test_a_workdir_of_another_run_is_refused_by_what_differs(config, trunk, tmp_
     with pytest.raises(ValueError, match="records in --data_dir"):
         train(dataclasses.replace(config, data_dir=str(tmp_path)))
     assert (trunk / "config.json").read_bytes() == before
+
+
+def test_a_run_does_not_go_on_with_another_trunk(config, tmp_path):
+    path = tmp_path / "trunk.safetensors"
+    model = MultiDomainClassifier({"base": CLASSES["base"]}, config.architecture)
+    before = write_trunk(path, model, "base")
+    added = dataclasses.replace(config, domains=("tiny",), init_from=str(path), workdir=str(tmp_path / "run"))
+    Run(added)  # writes config.json
+    model.variables[0].assign(model.variables[0].numpy() + 1)
+    after = write_trunk(path, model, "base")
+    with pytest.raises(ValueError, match=f"the trunk in --init_from: was '{before}', now '{after}'"):
+        Run(added)
 
 
 def test_a_damaged_checkpoint_is_an_error_that_names_it(config, trunk, tmp_path):

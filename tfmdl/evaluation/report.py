@@ -81,7 +81,8 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
     console = table_console()
     if request.submission:
         write_submission(request.submission, entries)
-        console.print(f"wrote {request.submission}: {len(entries):,} predictions of {len(domains)} domains")
+        wrote = f"wrote {request.submission}: {len(entries):,} predictions of {len(domains)} domains"
+        console.print(wrote, soft_wrap=True)
     if not scored:
         return {}
     evaluations = {domain: tally.result() for domain, tally in tallies.items()}
@@ -89,7 +90,7 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
     _print_table(console, request, evaluations, counts)
     if request.output:
         write_json(request.output, _as_json(request, evaluations, infos, counts))
-        console.print(f"wrote {request.output}")
+        console.print(f"wrote {request.output}", soft_wrap=True)
     return evaluations
 
 
