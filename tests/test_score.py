@@ -38,16 +38,19 @@ def test_other_domains_are_scored_against_given_baselines():
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "baselines", "message"),
+    ("accuracies", "baselines", "sizes", "message"),
     [
-        ({"mine": 0.9}, None, "'mine' is not one of the Visual Decathlon"),
-        ({"mine": 0.9}, {}, "no accuracy for domain 'mine'"),
-        ({"mine": 0.9}, {"mine": 0.5}, "add --test_sizes=mine:NUMBER"),
+        ({"mine": 0.9}, None, {}, "'mine' is not one of the Visual Decathlon"),
+        ({"mine": 0.9}, {}, {}, "no accuracy for domain 'mine'"),
+        ({"mine": 0.9}, {"mine": 0.5}, {}, "add --test_sizes=mine:NUMBER"),
+        ({"mine": 0.9}, {"mine": 1.0}, {"mine": 9}, "'mine' has 100"),
+        ({"gtsrb": 0.9}, None, {"gtsbr": 9}, "--test_sizes names 'gtsbr'"),
+        ({}, None, {}, "no accuracies"),
     ],
 )
-def test_a_domain_that_cannot_be_scored_is_named(accuracies, baselines, message):
+def test_what_cannot_be_scored_is_named(accuracies, baselines, sizes, message):
     with pytest.raises(ValueError, match=message):
-        scores_of(accuracies, baselines, {})
+        scores_of(accuracies, baselines, sizes)
 
 
 def run(*arguments):

@@ -56,6 +56,11 @@ def scores_of(
     Raises:
         ValueError: if a domain has no baseline or no number of test images, naming it.
     """
+    if not accuracies:
+        raise ValueError("there are no accuracies to score")
+    for domain in sizes:
+        if domain not in accuracies:
+            raise ValueError(f"--test_sizes names {domain!r}, of which there is no accuracy")
     if baselines is None:
         for domain in accuracies:
             if domain not in DECATHLON:
@@ -69,6 +74,8 @@ def scores_of(
             raise ValueError(f"--baselines has no accuracy for domain {domain!r}")
         if domain not in sizes and domain not in DECATHLON:
             raise ValueError(f"the number of test images of {domain!r} is not known: add --test_sizes={domain}:NUMBER")
+        if baselines[domain] == 1:
+            raise ValueError(f"--baselines: a baseline must be below 100 to be scored against; {domain!r} has 100")
         num_test = sizes[domain] if domain in sizes else DECATHLON[domain].num_test
         scores[domain] = domain_score(accuracy, num_test, baselines[domain])
     return scores
