@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BASE = "objects"
 DOMAINS = ("digits", "letters", "shapes", "textures")
 METHODS = ("classifier_only", "pointwise_sharing", "individual")
-WIDTH, IMAGE_SIZE, BASE_EPOCHS, EPOCHS = 8, 32, 12, 10
+WIDTH, IMAGE_SIZE, BASE_EPOCHS, EPOCHS = 8, 32, 12, 8
 MAX_WORKERS = 4
 
 _WORKDIR = flags.DEFINE_string("workdir", "demo-output", "Folder for everything that the demo makes.")
