@@ -2,6 +2,7 @@
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
+import os
 import sys
 
 from absl import app, flags
@@ -53,11 +54,12 @@ flags.register_validator(
 def config_of_flags() -> RunConfig:
     """Returns the run that the flags ask for."""
     same_name = (
-        "data_dir workdir init_from recipe epochs batch_size learning_rate weight_decay image_size seed max_steps "
+        "data_dir workdir recipe epochs batch_size learning_rate weight_decay image_size seed max_steps "
         "cache checkpoint_every"
     )
     return RunConfig(
         domains=tuple(FLAGS.domain),
+        init_from=FLAGS.init_from and os.path.abspath(FLAGS.init_from),  # eval.py may run elsewhere
         architecture=Architecture(FLAGS.method, FLAGS.backbone, FLAGS.width, FLAGS.share_last_pointwise),
         precision=devices.precision_policy(FLAGS.precision),
         jit_compile=devices.use_xla(FLAGS.jit_compile),

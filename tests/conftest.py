@@ -1,5 +1,7 @@
 """What the tests of layers, methods, backbones and the model share. They run on any Keras backend."""
 
+import tfmdl  # isort: skip  # noqa: F401  (first, as in the command lines: it has a say in how TensorFlow computes)
+
 import keras
 import numpy as np
 import pytest

@@ -3,6 +3,10 @@
 import contextlib
 import sys
 
+from rich.console import Console
+
+PIPED_WIDTH = 140
+
 
 @contextlib.contextmanager
 def report_errors():
@@ -12,3 +16,9 @@ def report_errors():
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def table_console() -> Console:
+    """Returns a console for tables, which are not squeezed where there is no terminal to be as wide as."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH)

@@ -19,11 +19,10 @@ import time
 
 import keras
 from absl import app, flags
-from rich.console import Console
 from rich.table import Table
 
 from tfmdl import packs, params
-from tfmdl.cli import report_errors
+from tfmdl.cli import report_errors, table_console
 from tfmdl.config import RunConfig
 from tfmdl.model import Architecture
 from tfmdl.training.loop import train
@@ -32,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BASE = "objects"
 DOMAINS = ("digits", "letters", "shapes", "textures")
 METHODS = ("classifier_only", "pointwise_sharing", "individual")
-WIDTH, IMAGE_SIZE, BASE_EPOCHS, EPOCHS = 16, 32, 12, 10
+WIDTH, IMAGE_SIZE, BASE_EPOCHS, EPOCHS = 8, 32, 12, 8
 MAX_WORKERS = 4
 
 _WORKDIR = flags.DEFINE_string("workdir", "demo-output", "Folder for everything that the demo makes.")
@@ -191,9 +190,7 @@ def _print_table(base, runs):
             f"{new:,}",
             f"{counted.total:,}",
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=140)
+    console = table_console()
     console.print()
     console.print(table)
 

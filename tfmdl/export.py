@@ -15,7 +15,7 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from tfmdl.cli import report_errors
 from tfmdl.data.decode import decode_window, normalize
@@ -186,6 +186,9 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are --name=value")
     values = flags.FLAGS
+    # Saving tells of every variable that it renames.
+    logging.set_verbosity(logging.WARNING)
+    tf.get_logger().setLevel("WARNING")
     with report_errors():
         model, packs = load_model(values.workdir, values.trunk, values.packs)
         print(f"Exporting {', '.join(model.domains)}: this takes some seconds a domain ...\n", flush=True)

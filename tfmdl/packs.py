@@ -114,7 +114,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a file of this tool, or damaged ({error})") from error
     actual = fingerprint(tensors)
-    if header.get("fingerprint", actual) != actual:
+    if header.get("fingerprint") != actual:
         raise ValueError(f"{path}: damaged, its tensors are not those that were written")
     return tensors, header
 

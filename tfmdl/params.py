@@ -14,11 +14,10 @@ import dataclasses
 import math
 
 from absl import app, flags
-from rich.console import Console
 from rich.table import Table
 
 from tfmdl.backbones import BACKBONES
-from tfmdl.cli import report_errors
+from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON, SHARED, check_name
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.sharing import METHODS
@@ -147,14 +146,16 @@ def classes_of(domains: list[str], classes: list[str]) -> dict[str, int]:
 
 
 def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Table:
-    """Returns one row a method."""
-    table = _table("method", "shared", "domains' own", "classifiers", "total", "x ResNet-26", "Table 1")
+    """Returns one row a method; beside the multiples of the ten domains that the paper counts, the paper's."""
+    columns = ["method", "shared", "domains' own", "classifiers", "total", "x ResNet-26"]
+    published = all(list(counted.own) == list(DECATHLON) for counted in counts.values())
+    table = _table(*columns, *(["Table 1"] if published else []))
     for architecture, counted in counts.items():
         own, classifiers = (sum(part.values()) for part in (counted.own, counted.classifier))
         multiple = counted.convolutions_and_norm / plain
-        printed = PRINTED_MULTIPLES.get(architecture.method, "")
+        printed = [PRINTED_MULTIPLES.get(architecture.method, "")] if published else []
         name = f"{architecture.method}, {architecture.backbone}"
-        _row(table, name, counted.shared, own, classifiers, counted.total, multiple, printed)
+        _row(table, name, counted.shared, own, classifiers, counted.total, multiple, *printed)
     return table
 
 
@@ -206,9 +207,7 @@ def _print_tables(values):
     base = values.base or (BASE_DOMAIN if BASE_DOMAIN in num_classes else next(iter(num_classes)))
     if base not in num_classes:
         raise ValueError(f"--base must be one of {', '.join(num_classes)}; received {base!r}")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = table_console()
 
     def architecture(method):
         return Architecture(method, values.backbone, values.width, values.share_last_pointwise)

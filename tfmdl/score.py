@@ -9,9 +9,8 @@ import json
 import pathlib
 
 from absl import app, flags
-from rich.console import Console
 
-from tfmdl.cli import report_errors
+from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.decathlon import Score, decathlon_scores, domain_score, score_table, title_of
 
@@ -57,6 +56,11 @@ def scores_of(
     Raises:
         ValueError: if a domain has no baseline or no number of test images, naming it.
     """
+    if not accuracies:
+        raise ValueError("there are no accuracies to score")
+    for domain in sizes:
+        if domain not in accuracies:
+            raise ValueError(f"--test_sizes names {domain!r}, of which there is no accuracy")
     if baselines is None:
         for domain in accuracies:
             if domain not in DECATHLON:
@@ -70,6 +74,8 @@ def scores_of(
             raise ValueError(f"--baselines has no accuracy for domain {domain!r}")
         if domain not in sizes and domain not in DECATHLON:
             raise ValueError(f"the number of test images of {domain!r} is not known: add --test_sizes={domain}:NUMBER")
+        if baselines[domain] == 1:
+            raise ValueError(f"--baselines: a baseline must be below 100 to be scored against; {domain!r} has 100")
         num_test = sizes[domain] if domain in sizes else DECATHLON[domain].num_test
         scores[domain] = domain_score(accuracy, num_test, baselines[domain])
     return scores
@@ -89,7 +95,7 @@ def main(argv):
         baselines = read_percentages(flags.FLAGS.baselines) if flags.FLAGS.baselines else None
         scores = scores_of(accuracies, baselines, parse_sizes(flags.FLAGS.test_sizes))
         title = title_of(scores) if baselines is None else "sum of points against the given baselines"
-        Console(soft_wrap=True, highlight=False).print(score_table(accuracies, scores, title))
+        table_console().print(score_table(accuracies, scores, title))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 
 from tfmdl.data.pipeline import evaluation_batches, naming_bad_records
@@ -31,7 +32,7 @@ class Predictions:
 def predict_alone(tower, source) -> Iterator[Predictions]:
     """Yields the predictions of one domain's tower for all images of its `Source`, in batches."""
     for batch in _batches([source], tower):
-        logits = np.asarray(tower.predict_on_batch(batch["image"]))
+        logits = _logits(tower, batch["image"].numpy())
         yield Predictions(source.domain, batch["image_id"].numpy(), batch["label"].numpy(), logits)
 
 
@@ -54,7 +55,7 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
     ids = np.array([model.domain_id(source.domain) for source in sources], "int32")
     for batch in _batches(sources, network):
         index = batch["domain"].numpy()
-        logits = np.asarray(network.predict_on_batch({"image": batch["image"], "domain": ids[index]}))
+        logits = _logits(network, {"image": batch["image"].numpy(), "domain": ids[index]})
         for position, source in enumerate(sources):
             rows = index == position
             if rows.any():
@@ -68,3 +69,10 @@ def _batches(sources, network):
     network.jit_compile = False
     with naming_bad_records(sources):
         yield from evaluation_batches(sources, BATCH_SIZE)
+
+
+def _logits(network, inputs):
+    """Returns the logits of a batch, which is filled up to `BATCH_SIZE`: another size would trace the network again."""
+    rows = len(keras.tree.flatten(inputs)[0])
+    filled = keras.tree.map_structure(lambda value: np.resize(value, (BATCH_SIZE, *value.shape[1:])), inputs)
+    return np.asarray(network.predict_on_batch(filled))[:rows]

@@ -3,10 +3,10 @@
 import dataclasses
 from collections import Counter
 
-from rich.console import Console
 from rich.table import Table
 
 from tfmdl import packs, params
+from tfmdl.cli import table_console
 from tfmdl.config import write_json
 from tfmdl.data.pipeline import Source
 from tfmdl.data.records import DatasetInfo
@@ -78,10 +78,11 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
             pairs = zip(predictions.image_ids.tolist(), categories, strict=True)
             entries += [{"image_id": image, "category_id": category} for image, category in pairs]
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = table_console()
     if request.submission:
         write_submission(request.submission, entries)
-        console.print(f"wrote {request.submission}: {len(entries):,} predictions of {len(domains)} domains")
+        wrote = f"wrote {request.submission}: {len(entries):,} predictions of {len(domains)} domains"
+        console.print(wrote, soft_wrap=True)
     if not scored:
         return {}
     evaluations = {domain: tally.result() for domain, tally in tallies.items()}
@@ -89,7 +90,7 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
     _print_table(console, request, evaluations, counts)
     if request.output:
         write_json(request.output, _as_json(request, evaluations, infos, counts))
-        console.print(f"wrote {request.output}")
+        console.print(f"wrote {request.output}", soft_wrap=True)
     return evaluations
 
 

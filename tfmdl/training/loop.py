@@ -195,9 +195,8 @@ class Run:
                     f"--workdir={self.workdir} holds a run of another configuration:\n  " + "\n  ".join(changed)
                     + "\nuse another --workdir, or remove that one"
                 )
-        else:
-            self.workdir.mkdir(parents=True, exist_ok=True)
-            write_json(path, described)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, described)  # again too: data or trunk may have moved
 
     def _compiled(self):
         """Returns the network to fit: the tower of a single domain, or the mixed graph."""
