@@ -32,6 +32,7 @@ flags.DEFINE_integer("batch_size", None, "Images in a step, instead of the recip
 flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)
 flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
 flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
+flags.DEFINE_integer("blocks_per_stage", 4, "Residual blocks of each stage; 4 make ResNet-26.", lower_bound=1)
 flags.DEFINE_bool("share_last_pointwise", False, "Share the last pointwise kernel too.")
 flags.DEFINE_integer("image_size", 64, "Side of the training crop; evaluation sees nine eighths.", lower_bound=8)
 flags.DEFINE_enum(
@@ -60,7 +61,9 @@ def config_of_flags() -> RunConfig:
     return RunConfig(
         domains=tuple(FLAGS.domain),
         init_from=FLAGS.init_from and os.path.abspath(FLAGS.init_from),  # eval.py may run elsewhere
-        architecture=Architecture(FLAGS.method, FLAGS.backbone, FLAGS.width, FLAGS.share_last_pointwise),
+        architecture=Architecture(
+            FLAGS.method, FLAGS.backbone, FLAGS.width, FLAGS.share_last_pointwise, FLAGS.blocks_per_stage
+        ),
         precision=devices.precision_policy(FLAGS.precision),
         jit_compile=devices.use_xla(FLAGS.jit_compile),
         train_splits=tuple(FLAGS.train_splits),

@@ -19,6 +19,7 @@ class Architecture:
         backbone: A key of `tfmdl.backbones.BACKBONES`; None becomes the one of the method's paper.
         width: Channels after the stem of the separable ResNet-26; everything else is a multiple of it.
         share_last_pointwise: The last pointwise kernel is shared like the others.
+        blocks_per_stage: Residual blocks of each stage: 4 make 26 layers, 1 makes 8.
 
     Raises:
         ValueError: if a value is not one of the known, naming the argument.
@@ -28,6 +29,7 @@ class Architecture:
     backbone: str | None = None
     width: int = 64
     share_last_pointwise: bool = False
+    blocks_per_stage: int = 4
 
     def __post_init__(self):
         for argument, table in (("method", METHODS), ("backbone", BACKBONES)):
@@ -39,6 +41,10 @@ class Architecture:
                 )
         if self.width < 2 or self.width % 2:
             raise ValueError(f"`width` must be even and positive; received width={self.width}")
+        if self.blocks_per_stage < 1:
+            raise ValueError(
+                f"`blocks_per_stage` must be positive; received blocks_per_stage={self.blocks_per_stage}"
+            )
 
 
 class MultiDomainClassifier(keras.Model):
@@ -67,7 +73,9 @@ class MultiDomainClassifier(keras.Model):
         self.method = METHODS[self.architecture.method](
             self.domains, share_last_pointwise=self.architecture.share_last_pointwise, dtype=dtype
         )
-        self.backbone = BACKBONES[self.architecture.backbone](self.method, self.architecture.width)
+        self.backbone = BACKBONES[self.architecture.backbone](
+            self.method, self.architecture.width, self.architecture.blocks_per_stage
+        )
         self.head = DomainHead(num_classes, name="head")
         # Built here, outside any scope of the model's own name: a variable's path begins with "backbone" or "head".
         shape = (None, None, None, 3)

@@ -320,7 +320,7 @@ def _common_architecture(trunk, packs):
 
 
 def _check_fits(trunk, architecture):
-    for argument in ("backbone", "width"):
+    for argument in ("backbone", "width", "blocks_per_stage"):
         theirs, ours = getattr(trunk.architecture, argument), getattr(architecture, argument)
         if theirs != ours:
             raise ValueError(f"--{argument}: the trunk {trunk.path} has {theirs!r}; received {ours!r}")

@@ -3,12 +3,11 @@
 import keras
 from keras import ops
 
-NUM_STAGES = 3
-BLOCKS_PER_STAGE = 4
+BLOCKS_PER_STAGE = 4  # what makes it 26 layers deep
 
 
 class ResNet26(keras.layers.Layer):
-    """Stem, three stages of four residual blocks, normalisation, ReLU and the mean over all positions.
+    """Stem, three stages of residual blocks, normalisation, ReLU and the mean over all positions.
 
     Wiring only: the convolutions and normalisations come from the sharing method. The stem keeps the resolution and
     has no ReLU; the first block of each stage halves the resolution.
@@ -16,7 +15,8 @@ class ResNet26(keras.layers.Layer):
     Args:
         method: A `SharingMethod`.
         stem_filters: Channels after the stem.
-        stage_filters: Channels of the three stages.
+        stage_filters: Channels of the stages.
+        blocks_per_stage: Residual blocks of each stage, positive.
         separable: Separable 3x3 convolutions instead of plain ones.
 
     Input shape: (batch, height, width, 3).
@@ -25,10 +25,11 @@ class ResNet26(keras.layers.Layer):
     Reference: Guo et al., AAAI 2019, "Implementation Details"; Rebuffi et al., NeurIPS 2017, section 3.
     """
 
-    def __init__(self, method, stem_filters, stage_filters, separable, **kwargs):
+    def __init__(self, method, stem_filters, stage_filters, blocks_per_stage, separable, **kwargs):
         super().__init__(**{"dtype": method.dtype, "name": "backbone", **kwargs})
         self.stem_filters = stem_filters
         self.stage_filters = tuple(stage_filters)
+        self.blocks_per_stage = blocks_per_stage
 
         def conv(filters, strides, name, last=False):
             if separable:
@@ -39,8 +40,8 @@ class ResNet26(keras.layers.Layer):
         self.stem_norm = method.normalization(name="stem_norm")
         self.blocks = []
         for stage, filters in enumerate(self.stage_filters, start=1):
-            for block in range(1, BLOCKS_PER_STAGE + 1):
-                last = stage == NUM_STAGES and block == BLOCKS_PER_STAGE
+            for block in range(1, blocks_per_stage + 1):
+                last = stage == len(self.stage_filters) and block == blocks_per_stage
                 self.blocks.append(
                     ResidualBlock(
                         conv(filters, 2 if block == 1 else 1, "conv1"),
@@ -112,11 +113,11 @@ class ResidualBlock(keras.layers.Layer):
         return self.conv2.compute_output_shape(self.conv1.compute_output_shape(input_shape))
 
 
-def resnet26_separable(method, width=64):
+def resnet26_separable(method, width=64, blocks_per_stage=BLOCKS_PER_STAGE):
     """Separable ResNet-26: stem of `width` channels, stages of 2, 4 and 8 times as many (Guo et al., AAAI 2019)."""
-    return ResNet26(method, width, (2 * width, 4 * width, 8 * width), separable=True)
+    return ResNet26(method, width, (2 * width, 4 * width, 8 * width), blocks_per_stage, separable=True)
 
 
-def resnet26(method, width=64):
+def resnet26(method, width=64, blocks_per_stage=BLOCKS_PER_STAGE):
     """Plain ResNet-26: stages of `width`, 2 and 4 times as many channels, stem of half (Rebuffi et al., 2017)."""
-    return ResNet26(method, width // 2, (width, 2 * width, 4 * width), separable=False)
+    return ResNet26(method, width // 2, (width, 2 * width, 4 * width), blocks_per_stage, separable=False)
