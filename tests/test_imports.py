@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # A module imports from its own room and from rooms above it in this list, never from one below.
 ROOMS = (
-    ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains"),
+    ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.locks", "tfmdl.published"),
     ("tfmdl.layers",),
     ("tfmdl.sharing",),
     ("tfmdl.backbones",),
@@ -31,7 +31,7 @@ ENTRY_POINTS = (
     "tfmdl.export",
     "tfmdl.score",
     "tfmdl.client",
-    "tfmdl.campaign",
+    "tfmdl.campaign.__main__",
     "tfmdl.demo",
     "data_prep.convert",
     "data_prep.verify",

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tfmdl.score import parse_sizes, read_percentages, scores_of
+from tfmdl.evaluation.decathlon import read_percentages
+from tfmdl.score import parse_sizes, scores_of
 
 
 @pytest.fixture

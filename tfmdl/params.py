@@ -20,21 +20,10 @@ from tfmdl.backbones import BACKBONES
 from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON, SHARED, check_name
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.published import TABLE_1
 from tfmdl.sharing import METHODS
 
 BASE_DOMAIN = "imagenet12"
-
-# Guo et al., AAAI 2019, Table 1: ten domains, in multiples of one ResNet-26.
-PRINTED_MULTIPLES = {
-    "serial_adapters": "2x",
-    "parallel_adapters": "2x",
-    "dan": "2.17x",
-    "piggyback": "1.28x",
-    "individual": "5x",
-    "classifier_only": "0.6x",
-    "depthwise_sharing": "4x",
-    "pointwise_sharing": "1x",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +94,9 @@ def count(model: MultiDomainClassifier, base_domain: str | None = None) -> Param
     )
 
 
-def count_plain_resnet26(width: int = 64) -> int:
+def count_plain_resnet26(width: int = 64, blocks_per_stage: int = 4) -> int:
     """Returns the convolutions and norm of one plain ResNet-26, the unit of the papers' multiples."""
-    architecture = Architecture("individual", "resnet26", width)
+    architecture = Architecture("individual", "resnet26", width, blocks_per_stage=blocks_per_stage)
     return count(MultiDomainClassifier({"plain": 1}, architecture)).convolutions_and_norm
 
 
@@ -153,7 +142,8 @@ def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Tab
     for architecture, counted in counts.items():
         own, classifiers = (sum(part.values()) for part in (counted.own, counted.classifier))
         multiple = counted.convolutions_and_norm / plain
-        printed = [PRINTED_MULTIPLES.get(architecture.method, "")] if published else []
+        in_paper = TABLE_1.get(architecture.method)
+        printed = [in_paper.multiple if in_paper else ""] if published else []
         name = f"{architecture.method}, {architecture.backbone}"
         _row(table, name, counted.shared, own, classifiers, counted.total, multiple, *printed)
     return table

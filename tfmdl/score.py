@@ -5,32 +5,18 @@ not, --baselines names a file with the accuracies in percent that the score is t
 numbers of test images.
 """
 
-import json
-import pathlib
-
 from absl import app, flags
 
 from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON
-from tfmdl.evaluation.decathlon import Score, decathlon_scores, domain_score, score_table, title_of
-
-
-def read_percentages(path: str) -> dict[str, float]:
-    """Returns the accuracies in `path` as 0..1, by domain.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a JSON object of percentages.
-    """
-    try:
-        content = json.loads(pathlib.Path(path).read_text())
-        accuracies = {domain: float(value) / 100 for domain, value in content.items()}
-    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f'{path}: expected {{"domain": accuracy in percent, ...}} ({error})') from error
-    for domain, accuracy in accuracies.items():
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"{path}: accuracy of {domain!r} must be in 0..100; received {100 * accuracy:g}")
-    return accuracies
+from tfmdl.evaluation.decathlon import (
+    Score,
+    decathlon_scores,
+    domain_score,
+    read_percentages,
+    score_table,
+    title_of,
+)
 
 
 def parse_sizes(items: list[str]) -> dict[str, int]:

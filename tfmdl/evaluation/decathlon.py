@@ -1,7 +1,9 @@
 """The score of the Visual Decathlon: points of each domain, their sum, and how sure both are."""
 
 import dataclasses
+import json
 import math
+import pathlib
 
 from rich.table import Table
 
@@ -86,6 +88,24 @@ def decathlon_scores(accuracies: dict[str, float], num_test: dict[str, int] | No
         for domain, accuracy in accuracies.items()
         if domain in DECATHLON
     }
+
+
+def read_percentages(path: str) -> dict[str, float]:
+    """Returns the accuracies in `path` as 0..1, by domain.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a JSON object of percentages.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+        accuracies = {domain: float(value) / 100 for domain, value in content.items()}
+    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: expected {{"domain": accuracy in percent, ...}} ({error})') from error
+    for domain, accuracy in accuracies.items():
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"{path}: accuracy of {domain!r} must be in 0..100; received {100 * accuracy:g}")
+    return accuracies
 
 
 def title_of(scores: dict[str, Score]) -> str:

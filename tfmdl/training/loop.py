@@ -17,6 +17,7 @@ from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone
+from tfmdl.locks import locked
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.recipes import Recipe, recipe_for
 from tfmdl.training import devices, optimization
@@ -33,13 +34,15 @@ def train(config: RunConfig) -> None:
 
     Raises:
         FileNotFoundError: if data or trunk are not there.
-        ValueError: if the configuration cannot be run, or the workdir holds a run of another one.
+        ValueError: if the configuration cannot be run, or the workdir holds a run of another one or one at work.
         FloatingPointError: if the loss is no longer finite.
         Terminated: on SIGTERM, after a checkpoint was written.
     """
     devices.set_up(config.seed)
     with devices.strategy_scope():
-        Run(config).train()
+        run = Run(config)
+        with locked(config.workdir, "run"):
+            run.train()
 
 
 class Run:

@@ -1,0 +1,141 @@
+"""The paper's table by one command: plans its runs, runs what is missing, and reports.
+
+    python -m tfmdl.campaign --data_dir=DIR --workdir=DIR [--base=imagenet12] [--domains=...] [--methods=...] \\
+        [any flag of train.py]
+
+The same command goes on where it was stopped. Flags that are not listed below go to train.py as they are. The report,
+WORKDIR/report.md and report.html, is written at the end, and by --report_only from what is there.
+"""
+
+import tfmdl.quiet  # isort: skip  # noqa: F401
+
+import pathlib
+import sys
+
+from absl import app, flags
+from rich.table import Table
+
+from tfmdl.backbones import BACKBONES
+from tfmdl.campaign import runner
+from tfmdl.campaign.costs import Costs, duration
+from tfmdl.campaign.plan import CampaignConfig, claim, plan, rows_of
+from tfmdl.campaign.report import write_report
+from tfmdl.campaign.results import collect
+from tfmdl.cli import report_errors, table_console
+from tfmdl.data.records import INFO_FILE
+from tfmdl.locks import locked
+from tfmdl.recipes import SCHEDULES
+from tfmdl.sharing import METHODS
+
+FLAGS = flags.FLAGS
+POSITIVE = {"lower_bound": 1}
+
+
+def define_flags():
+    # Not at import: a test that imports this module has flags of its own.
+    flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder of the campaign.", required=True)
+    flags.DEFINE_string("base", "imagenet12", "Base domain: the one that the trunks are trained on.")
+    flags.DEFINE_list("domains", [], "Domains to add; all in --data_dir but the base domain if not given.")
+    flags.DEFINE_list("methods", list(METHODS), "Rows of the table.")
+    flags.DEFINE_list("soft_layers", ["all"], "Soft sharing has a row for each: all, first:N or last:N.")
+    flags.DEFINE_list("seeds", ["0"], "Each makes all runs once.")
+    flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule, as in train.py.")
+    flags.DEFINE_integer("epochs", None, "Epochs of the added domains, instead of the recipe's.", **POSITIVE)
+    flags.DEFINE_integer("base_epochs", None, "Epochs of the trunks, instead of the recipe's.", **POSITIVE)
+    flags.DEFINE_enum("backbone", None, list(BACKBONES), "Network of all methods; by default that of each one's paper.")
+    flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
+    flags.DEFINE_integer("jobs", 1, "Runs at a time.", **POSITIVE)
+    flags.DEFINE_bool("dry_run", False, "Show the plan only.")
+    flags.DEFINE_bool("report_only", False, "Write the report of what is there, and run nothing.")
+    flags.DEFINE_enum("split", "val", ["val", "test"], "What the report measures on.")
+    flags.DEFINE_string("labels_dir", None, "Folder of <domain>_test.json, for a test split without labels.")
+    flags.DEFINE_string("baselines", None, "File of accuracies in percent that S counts against; else individual's.")
+
+
+def config_of_flags(train_flags: list[str]) -> CampaignConfig:
+    """Returns the campaign that the flags ask for.
+
+    Raises:
+        ValueError: if a seed is not a number.
+    """
+    data_dir = pathlib.Path(FLAGS.data_dir)
+    found = sorted(path.parent.name for path in data_dir.glob(f"*/{INFO_FILE}"))
+    for seed in FLAGS.seeds:
+        if not seed.isdecimal():
+            raise ValueError(f"--seeds must be whole numbers, as in 0,1,2; received {seed!r}")
+    return CampaignConfig(
+        data_dir=FLAGS.data_dir,
+        workdir=FLAGS.workdir,
+        base=FLAGS.base,
+        domains=tuple(FLAGS.domains or [domain for domain in found if domain != FLAGS.base]),
+        methods=tuple(FLAGS.methods),
+        soft_layers=tuple(FLAGS.soft_layers),
+        seeds=tuple(map(int, FLAGS.seeds)),
+        recipe=FLAGS.recipe,
+        epochs=FLAGS.epochs,
+        base_epochs=FLAGS.base_epochs,
+        backbone=FLAGS.backbone,
+        train_splits=tuple(FLAGS.train_splits),
+        train_flags=tuple(train_flags),
+    )
+
+
+def show_plan(runs, jobs):
+    """Prints what there is to run and, once a run is finished, how long it may take."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("")
+    for column in ("runs", "finished", "images to train on", "about"):
+        table.add_column(column, justify="right")
+    costs = Costs(runs)
+    names = list(dict.fromkeys(run.row for run in runs))
+    for name, members in [*((name, [run for run in runs if run.row == name]) for name in names), ("all", runs)]:
+        missing = [run for run in members if not run.finished]
+        seconds = costs.seconds(missing)
+        images = sum(run.images for run in missing)
+        about = "" if seconds is None else duration(seconds / jobs)
+        table.add_row(name, str(len(members)), str(len(members) - len(missing)), f"{images:,}", about)
+    console = table_console()
+    console.print(table)
+    if costs.seconds([]) is None:
+        console.print("How long that takes is known when the first run is finished.")
+
+
+def main(argv):
+    with report_errors():
+        config = config_of_flags(argv[1:])
+        runs = plan(config)
+        show_plan(runs, FLAGS.jobs)
+        if FLAGS.dry_run:
+            for run in runs:
+                print(run.command())
+            return
+        with locked(config.workdir, "campaign"):
+            claim(config)
+            failed = [] if FLAGS.report_only else run_all(config, runs)
+            results = collect(config, rows_of(config), runs, FLAGS.split, FLAGS.labels_dir, FLAGS.baselines)
+            print("wrote " + " and ".join(map(str, write_report(config, results))))
+    if failed:
+        print(f"error: {len(failed)} of {len(runs)} runs failed, see above", file=sys.stderr)
+        sys.exit(1)
+
+
+def run_all(config, runs):
+    """Runs what is missing; returns what failed."""
+    runner.check_flags(runs[0])
+    try:
+        return runner.execute(runs, FLAGS.jobs)
+    except runner.Stopped as stopped:
+        left = sum(not run.finished for run in runs)
+        print(f"{stopped}: {left} of {len(runs)} runs are left; the same command goes on", file=sys.stderr)
+        sys.exit(143)
+
+
+def parse(argv):
+    """Returns the arguments that are no flags of this command, after its name."""
+    return FLAGS(argv, known_only=True)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=parse)

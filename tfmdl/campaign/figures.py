@@ -1,0 +1,78 @@
+"""The report's pictures, as SVG text that stands in a page by itself."""
+
+import io
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from tfmdl.campaign.results import Results
+
+COLUMNS = 3
+PANEL_INCHES = (3.6, 2.3)
+COLOURS = matplotlib.color_sequences["tab10"]
+TRUNK_COLOUR = "0.35"
+
+
+def learning_curves(results: Results) -> str:
+    """Returns one panel a domain: accuracy on val by epoch, a line a row, the seeds' mean and range."""
+    rows = -(-len(results.domains) // COLUMNS)
+    figure = Figure((COLUMNS * PANEL_INCHES[0], rows * PANEL_INCHES[1] + 0.6), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    for panel in list(panels)[len(results.domains) :]:
+        panel.remove()
+    lines = {}
+    for panel, domain in zip(figure.axes, results.domains, strict=False):
+        for index, result in enumerate(results.rows):
+            runs = result.cells[domain].runs if domain in result.cells else ()
+            curves = [[100 * line["val/accuracy"] for line in run.metrics() if "val/accuracy" in line] for run in runs]
+            curves = [curve for curve in curves if curve]
+            if not curves:
+                continue
+            epochs = range(1, min(map(len, curves)) + 1)
+            values = [curve[: len(epochs)] for curve in curves]
+            mean = [sum(at) / len(at) for at in zip(*values, strict=True)]
+            colour = COLOURS[index % len(COLOURS)]
+            (lines[result.row.name],) = panel.plot(epochs, mean, color=colour, linewidth=1.3)
+            if len(values) > 1:
+                columns = list(zip(*values, strict=True))
+                panel.fill_between(
+                    epochs, [min(at) for at in columns], [max(at) for at in columns], color=colour, alpha=0.15
+                )
+        panel.set_title(domain, fontsize=10)
+        panel.tick_params(labelsize=8)
+        panel.grid(alpha=0.25)
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("accuracy on val in %", fontsize=9)
+    if lines:
+        figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    return _svg(figure, "learning curves")
+
+
+def accuracy_by_parameters(results: Results) -> str:
+    """Returns mean accuracy over all domains against the parameters of the whole model, a point a row."""
+    figure = Figure((6.4, 4.0), layout="constrained")
+    panel = figure.subplots()
+    for index, result in enumerate(results.rows):
+        mean = result.mean(results.domains)
+        if mean is None or result.cost is None:
+            continue
+        x, y = result.cost.multiple, 100 * mean
+        panel.scatter(x, y, color=COLOURS[index % len(COLOURS)], s=36, zorder=3)
+        panel.annotate(result.row.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    panel.set_xlabel(
+        "parameters of all domains, in multiples of one plain ResNet-26 (classifiers not counted)", fontsize=8
+    )
+    panel.set_ylabel(f"mean accuracy on {results.split} in %", fontsize=9)
+    panel.margins(x=0.2, y=0.15)
+    panel.tick_params(labelsize=8)
+    panel.grid(alpha=0.25)
+    return _svg(figure, "accuracy against parameters")
+
+
+def _svg(figure, title):
+    buffer = io.StringIO()
+    # No date, and the same ids every time: the same results make the same file.
+    with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": title}, transparent=True)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

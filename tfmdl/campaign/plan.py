@@ -1,0 +1,268 @@
+"""What a campaign has to run: trunks, then the domains by method, each a command of train.py in a folder of its own.
+
+<workdir>/seed<n>/trunks/<backbone>[-<method>]/     one trunk for all methods that can start from it
+<workdir>/seed<n>/<row>/<domain>/                   a row is a method, or soft sharing in some layers
+"""
+
+import dataclasses
+import json
+import pathlib
+import shlex
+
+from tfmdl.config import write_json
+from tfmdl.data.records import DatasetInfo
+from tfmdl.packs import PACKS_DIR
+from tfmdl.recipes import recipe_for
+from tfmdl.sharing import METHODS
+
+CAMPAIGN_FILE = "campaign.json"
+METRICS_FILE = "metrics.jsonl"
+SOFT_SHARING = "soft_sharing"
+SOFT_SHARING_STARTS_FROM = "pointwise_sharing"
+
+
+@dataclasses.dataclass(frozen=True)
+class CampaignConfig:
+    """What a campaign was asked to do.
+
+    Attributes:
+        data_dir: Folder of the converted domains.
+        workdir: Folder of the campaign.
+        base: The base domain, which the trunks are trained on.
+        domains: The domains that are added to them.
+        methods: Keys of `METHODS`, in the order of the table.
+        soft_layers: Soft sharing makes a row for each of these values of train.py's flag.
+        seeds: Each makes all runs once.
+        recipe, epochs, base_epochs: As train.py has them; `base_epochs` are the trunks'.
+        backbone: The network of all methods; None: that of each one's paper.
+        train_splits: Splits to train on.
+        train_flags: Other flags, handed to train.py as they are.
+
+    Raises:
+        ValueError: if a domain, method or seed is missing, unknown or given twice.
+    """
+
+    data_dir: str
+    workdir: str
+    base: str
+    domains: tuple[str, ...]
+    methods: tuple[str, ...]
+    soft_layers: tuple[str, ...] = ("all",)
+    seeds: tuple[int, ...] = (0,)
+    recipe: str = "paper"
+    epochs: int | None = None
+    base_epochs: int | None = None
+    backbone: str | None = None
+    train_splits: tuple[str, ...] = ("train",)
+    train_flags: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for flag in ("domains", "methods", "soft_layers", "seeds"):
+            values = getattr(self, flag)
+            if not values or len(set(values)) != len(values):
+                given = ",".join(map(str, values))
+                raise ValueError(f"--{flag} must name at least one, each once; received {given!r}")
+        if self.base in self.domains:
+            raise ValueError(f"--domains names {self.base!r}, which is the base domain")
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"--methods must be of {', '.join(METHODS)}; received {method!r}")
+
+    @property
+    def settings(self) -> dict:
+        """What every run of one campaign has in common, for JSON: the rest may be extended later."""
+        names = ("base", "recipe", "epochs", "base_epochs", "backbone", "train_splits", "train_flags")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: As the table has it, and the folder of its runs.
+        method: A key of `METHODS`.
+        flags: What its runs want of train.py beside the method.
+    """
+
+    name: str
+    method: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """One run of train.py.
+
+    Attributes:
+        row: Name of the row, or "trunk".
+        method: A key of `METHODS`.
+        domain: What it trains on.
+        seed: Its seed.
+        workdir: Its folder.
+        flags: Of train.py.
+        needs: Folders of the runs that must be finished before.
+        images: Training images that it reads in all its epochs.
+    """
+
+    row: str
+    method: str
+    domain: str
+    seed: int
+    workdir: pathlib.Path
+    flags: tuple[str, ...]
+    needs: tuple[pathlib.Path, ...]
+    images: int
+
+    @property
+    def name(self) -> str:
+        """What the run is called in the campaign's lines."""
+        return f"{self.row} {self.domain}" + (f" seed {self.seed}" if self.seed else "")
+
+    @property
+    def pack(self) -> pathlib.Path:
+        """The pack that it leaves, which is written last."""
+        return self.workdir / PACKS_DIR / f"{self.domain}.safetensors"
+
+    @property
+    def log(self) -> pathlib.Path:
+        """What it says."""
+        return self.workdir / "log.txt"
+
+    @property
+    def finished(self) -> bool:
+        return self.pack.is_file()
+
+    def command(self) -> str:
+        """Returns the command as a user would type it."""
+        return shlex.join(("python", "train.py", *self.flags))
+
+    def metrics(self) -> list[dict]:
+        """Returns the lines of its metrics.jsonl, one an epoch; none if it has not come that far."""
+        path = self.workdir / METRICS_FILE
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def rows_of(config: CampaignConfig) -> list[Row]:
+    """Returns the rows of the table in the order of the methods."""
+    rows = []
+    for method in config.methods:
+        if method != SOFT_SHARING:
+            rows.append(Row(method, method))
+            continue
+        for layers in config.soft_layers:
+            name = method if layers == "all" else f"{method}-{layers.replace(':', '')}"
+            rows.append(Row(name, method, (f"--soft_layers={layers}",)))
+    return rows
+
+
+def plan(config: CampaignConfig) -> list[PlannedRun]:
+    """Returns the runs of a campaign in an order in which each finds what it needs.
+
+    Raises:
+        FileNotFoundError: if a domain is not in the data folder.
+        ValueError: if soft sharing is asked for without the method whose packs it starts from.
+    """
+    infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in (config.base, *config.domains)}
+    if SOFT_SHARING in config.methods and SOFT_SHARING_STARTS_FROM not in config.methods:
+        raise ValueError(f"--methods: {SOFT_SHARING} starts from the packs of {SOFT_SHARING_STARTS_FROM}: name it too")
+    return [run for seed in config.seeds for run in _Planner(config, infos, seed).runs()]
+
+
+def soft_last(rows: list[Row]) -> list[Row]:
+    """Returns `rows` in the order of running: soft sharing needs the others' packs."""
+    return sorted(rows, key=lambda row: row.method == SOFT_SHARING)
+
+
+class _Planner:
+    """The runs of one seed."""
+
+    def __init__(self, config, infos, seed):
+        self.config, self.infos, self.seed = config, infos, seed
+        self.folder = pathlib.Path(config.workdir, f"seed{seed}")
+
+    def runs(self):
+        rows = soft_last(rows_of(self.config))
+        trunks = {run.workdir: run for run in (self._trunk(row.method) for row in rows)}
+        return [*trunks.values(), *(self._added(row, domain) for row in rows for domain in self.config.domains)]
+
+    def _backbone(self, method):
+        return self.config.backbone or METHODS[method].default_backbone
+
+    def _trunk(self, method):
+        backbone = self._backbone(method)
+        trains_with_it = METHODS[method].base_has_additions
+        workdir = trunk_of(self.config, method, self.seed)
+        flags = (f"--method={method if trains_with_it else 'individual'}", f"--backbone={backbone}")
+        return self._run("trunk", method, self.config.base, workdir, flags, (), self.config.base_epochs)
+
+    def _added(self, row, domain):
+        trunk = trunk_of(self.config, row.method, self.seed)
+        flags = [f"--method={row.method}", f"--init_from={trunk}", *row.flags]
+        if self.config.backbone:
+            flags.append(f"--backbone={self.config.backbone}")
+        needs = [trunk]
+        if row.method == SOFT_SHARING:
+            packs = [self.folder / SOFT_SHARING_STARTS_FROM / name for name in self.config.domains]
+            flags.append(f"--packs={','.join(map(str, packs))}")
+            needs += packs
+        return self._run(
+            row.name, row.method, domain, self.folder / row.name / domain, flags, needs, self.config.epochs
+        )
+
+    def _run(self, row, method, domain, workdir, flags, needs, epochs):
+        config = self.config
+        same = (
+            f"--domain={domain}",
+            f"--data_dir={config.data_dir}",
+            f"--workdir={workdir}",
+            f"--seed={self.seed}",
+            f"--recipe={config.recipe}",
+            f"--train_splits={','.join(config.train_splits)}",
+            *((f"--epochs={epochs}",) if epochs else ()),
+        )
+        splits = self.infos[domain].splits
+        num_train = sum(splits[split].num_examples for split in config.train_splits if split in splits)
+        recipe = recipe_for(config.recipe, domain, num_train, row == "trunk", method)
+        return PlannedRun(
+            row=row,
+            method=method,
+            domain=domain,
+            seed=self.seed,
+            workdir=workdir,
+            flags=(*same, *flags, *config.train_flags),
+            needs=tuple(needs),
+            images=num_train * (epochs or recipe.schedule.epochs),
+        )
+
+
+def trunk_of(config: CampaignConfig, method: str, seed: int) -> pathlib.Path:
+    """Returns the folder of the trunk that `method` starts from."""
+    name = config.backbone or METHODS[method].default_backbone
+    if METHODS[method].base_has_additions:
+        name += f"-{method}"
+    return pathlib.Path(config.workdir, f"seed{seed}", "trunks", name)
+
+
+def claim(config: CampaignConfig) -> None:
+    """Writes campaign.json, or checks that the one that is there is of a campaign with the same settings.
+
+    Raises:
+        ValueError: if the folder holds another campaign, naming what differs.
+    """
+    path = pathlib.Path(config.workdir, CAMPAIGN_FILE)
+    settings = json.loads(json.dumps(config.settings))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [
+            f"--{name}: was {before.get(name)!r}, now {settings[name]!r}"
+            for name in settings
+            if before.get(name) != settings[name]
+        ]
+        if changed:
+            raise ValueError(
+                f"--workdir={config.workdir} holds a campaign with other settings:\n  "
+                + "\n  ".join(changed)
+                + "\nuse another --workdir, or remove that one"
+            )
+    write_json(path, settings)
