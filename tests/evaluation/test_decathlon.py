@@ -23,7 +23,7 @@ RECOMPUTED = {
 def test_table_1_of_the_paper(method):
     row = TABLE_1[method]
     accuracies = {domain: value / 100 for domain, value in row.accuracies.items()}
-    assert sum(row.accuracies.values()) / 10 == pytest.approx(row.mean, abs=0.0051)
+    assert sum(row.accuracies.values()) / 10 == pytest.approx(row.mean, abs=0.011)  # some are cut off, not rounded
     scores = decathlon_scores(accuracies)
     total = total_score(scores)
     assert total.points == pytest.approx(RECOMPUTED[method], abs=1.0)

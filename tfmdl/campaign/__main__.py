@@ -110,11 +110,9 @@ def main(argv):
             for run in runs:
                 print(run.command())
             return
-        with locked(config.workdir, "campaign"):
-            claim(config)
-            failed = [] if FLAGS.report_only else run_all(config, runs)
-            results = collect(config, rows_of(config), runs, FLAGS.split, FLAGS.labels_dir, FLAGS.baselines)
-            print("wrote " + " and ".join(map(str, write_report(config, results))))
+        failed = [] if FLAGS.report_only else run_all(config, runs)
+        results = collect(config, rows_of(config), runs, FLAGS.split, FLAGS.labels_dir, FLAGS.baselines)
+        print("wrote " + " and ".join(map(str, write_report(config, results))))
     if failed:
         print(f"error: {len(failed)} of {len(runs)} runs failed, see above", file=sys.stderr)
         sys.exit(1)
@@ -122,13 +120,15 @@ def main(argv):
 
 def run_all(config, runs):
     """Runs what is missing; returns what failed."""
-    runner.check_flags(runs[0])
-    try:
-        return runner.execute(runs, FLAGS.jobs)
-    except runner.Stopped as stopped:
-        left = sum(not run.finished for run in runs)
-        print(f"{stopped}: {left} of {len(runs)} runs are left; the same command goes on", file=sys.stderr)
-        sys.exit(143)
+    with locked(config.workdir, "campaign"):
+        claim(config)
+        runner.check_flags(runs[0])
+        try:
+            return runner.execute(runs, FLAGS.jobs)
+        except runner.Stopped as stopped:
+            left = sum(not run.finished for run in runs)
+            print(f"{stopped}: {left} of {len(runs)} runs are left; the same command goes on", file=sys.stderr)
+            sys.exit(143)
 
 
 def parse(argv):

@@ -1,6 +1,7 @@
 """The report's pictures, as SVG text that stands in a page by itself."""
 
 import io
+import statistics
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -15,37 +16,35 @@ TRUNK_COLOUR = "0.35"
 
 def learning_curves(results: Results) -> str:
     """Returns one panel a domain: accuracy on val by epoch, a line a row, the seeds' mean and range."""
-    rows = -(-len(results.domains) // COLUMNS)
+    domains = [domain for domain in results.domains if any(domain in result.cells for result in results.rows)]
+    rows = -(-len(domains) // COLUMNS)
     figure = Figure((COLUMNS * PANEL_INCHES[0], rows * PANEL_INCHES[1] + 0.6), layout="constrained")
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
-    for panel in list(panels)[len(results.domains) :]:
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    for panel in panels[len(domains) :]:
         panel.remove()
     lines = {}
-    for panel, domain in zip(figure.axes, results.domains, strict=False):
+    for panel, domain in zip(panels, domains, strict=False):
         for index, result in enumerate(results.rows):
-            runs = result.cells[domain].runs if domain in result.cells else ()
-            curves = [[100 * line["val/accuracy"] for line in run.metrics() if "val/accuracy" in line] for run in runs]
-            curves = [curve for curve in curves if curve]
-            if not curves:
+            values = _curves(result.cells[domain].runs) if domain in result.cells else []
+            if not values:
                 continue
-            epochs = range(1, min(map(len, curves)) + 1)
-            values = [curve[: len(epochs)] for curve in curves]
-            mean = [sum(at) / len(at) for at in zip(*values, strict=True)]
-            colour = COLOURS[index % len(COLOURS)]
+            epochs, colour = range(1, len(values) + 1), COLOURS[index % len(COLOURS)]
+            mean = [statistics.fmean(at) for at in values]
             (lines[result.row.name],) = panel.plot(epochs, mean, color=colour, linewidth=1.3)
-            if len(values) > 1:
-                columns = list(zip(*values, strict=True))
-                panel.fill_between(
-                    epochs, [min(at) for at in columns], [max(at) for at in columns], color=colour, alpha=0.15
-                )
+            panel.fill_between(epochs, list(map(min, values)), list(map(max, values)), color=colour, alpha=0.15)
         panel.set_title(domain, fontsize=10)
         panel.tick_params(labelsize=8)
         panel.grid(alpha=0.25)
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("accuracy on val in %", fontsize=9)
-    if lines:
-        figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=5, fontsize=8, frameon=False)
     return _svg(figure, "learning curves")
+
+
+def _curves(runs):
+    """Returns the accuracies of all runs at each epoch that all of them have."""
+    curves = [[100 * line["val/accuracy"] for line in run.metrics() if "val/accuracy" in line] for run in runs]
+    return list(zip(*curves, strict=False))
 
 
 def accuracy_by_parameters(results: Results) -> str:

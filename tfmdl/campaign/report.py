@@ -58,18 +58,20 @@ def _write(path, text):
 def _sections(config, results):
     yield _table_section(config, results)
     yield _cost_section(config, results)
-    yield Section(
-        "Accuracy against parameters",
-        "Up and to the left is better.",
-        picture=figures.accuracy_by_parameters(results),
-    )
+    if any(result.cost for result in results.rows):
+        yield Section(
+            "Accuracy against parameters",
+            "Up and to the left is better.",
+            picture=figures.accuracy_by_parameters(results),
+        )
     yield _orderings_section(results)
     yield _published_section(results)
-    yield Section(
-        "Learning curves",
-        "Accuracy on val by epoch; the base domain's panel has the trunks.",
-        picture=figures.learning_curves(results),
-    )
+    if any(result.cells for result in results.rows):
+        yield Section(
+            "Learning curves",
+            "Accuracy on val by epoch; the base domain's panel has the trunks.",
+            picture=figures.learning_curves(results),
+        )
     yield _runs_section(config, results)
 
 
@@ -149,6 +151,8 @@ def _cost_section(config, results):
         f"In parameters of 32 bits, counted from the models: all {len(results.domains)} domains, and what one "
         f"of them, {domain}, owns. Its pack holds moving statistics and label names too."
     )
+    if not rows:
+        return None
     header = (
         "method", "multiple of ResNet-26", "printed, ten domains", "all parameters", "a domain's own", "its classifier",
         "bits of both", "bytes of its pack",
@@ -262,7 +266,7 @@ def _markdown(config, sections):
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: 34 139 90; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 92rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin: 2.2rem 0 0.3rem; }
 p { max-width: 60rem; margin: 0.3rem 0 0.8rem; }
 .scroll { overflow-x: auto; }

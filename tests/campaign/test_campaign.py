@@ -1,0 +1,144 @@
+"""A campaign as a user runs it: one that fails in part, is killed, and goes on to the report."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+import pytest
+from small_domains import write_domain
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+SMALL = ("--recipe=quick", "--epochs=1", "--base_epochs=2")
+NETWORK = ("--width=2", "--blocks_per_stage=1", "--image_size=16", "--batch_size=8")
+METHODS = ("classifier_only", "pointwise_sharing", "soft_sharing")
+
+
+def command(data_dir, workdir, *more):
+    return [
+        *(sys.executable, "-m", "tfmdl.campaign", f"--data_dir={data_dir}", f"--workdir={workdir}", "--base=base"),
+        *(f"--methods={','.join(METHODS)}", *SMALL, *NETWORK, *more),
+    ]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True)
+
+
+def folders(workdir):
+    return {
+        path.parent.parent.relative_to(workdir).as_posix() for path in workdir.glob("seed*/*/*/packs/*.safetensors")
+    }
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("campaign-data")
+    for name in ("base", "ucf101", "tiny"):
+        write_domain(folder, name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def campaign(data_dir, tmp_path_factory):
+    """Runs a campaign whose domain `tiny` is broken, mends it, kills the campaign in the middle, and lets it finish."""
+    workdir = tmp_path_factory.mktemp("campaign") / "work"
+    shard = next((data_dir / "tiny").glob("tiny-train-00000*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-40])
+    broken = run(data_dir, workdir)
+    done_then = folders(workdir)
+    shard.write_bytes(whole)
+    killed = subprocess.Popen(command(data_dir, workdir, "--jobs=2"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    begun = workdir / "seed0" / "classifier_only" / "tiny" / "config.json"
+    deadline = time.monotonic() + 300
+    while not begun.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed = run(data_dir, workdir, "--jobs=2")
+    return workdir, broken, done_then, resumed
+
+
+def test_what_fails_is_named_and_the_rest_goes_on(campaign):
+    workdir, broken, done_then, _ = campaign
+    assert broken.returncode == 1
+    assert re.search(r"classifier_only tiny: failed with exit code 1: .*tiny-train-00000", broken.stdout)
+    assert re.search(r"soft_sharing ucf101: left out, what it starts from failed", broken.stdout)
+    assert "error: 4 of 7 runs failed" in broken.stderr
+    expected = {"seed0/trunks/resnet26_separable", "seed0/classifier_only/ucf101", "seed0/pointwise_sharing/ucf101"}
+    assert done_then == expected
+    assert "$ python train.py --domain=tiny" in (workdir / "seed0/classifier_only/tiny/log.txt").read_text()
+
+
+def test_it_goes_on_after_a_kill(campaign):
+    workdir, _, done_then, resumed = campaign
+    assert resumed.returncode == 0, resumed.stderr
+    assert folders(workdir) == done_then | {
+        f"seed0/{method}/{domain}" for method in METHODS for domain in ("ucf101", "tiny")
+    }
+    again = [line for line in resumed.stdout.splitlines() if re.match(r" *\d+ of \d+ ", line)]
+    assert not [line for line in again if "trunk" in line or "pointwise_sharing ucf101" in line]
+
+
+def test_the_report_has_the_runs_own_numbers(campaign):
+    workdir, *_ = campaign
+    markdown = (workdir / "report.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
+    header = next(row for row in rows if row[0] == "method")
+    assert header == ["method", "base", "tiny", "ucf101", "mean", "S", "parameters"]
+    for method in METHODS:
+        cells = dict(zip(header, next(row for row in rows if row[0] == method), strict=True))
+        for domain in ("tiny", "ucf101"):
+            last = (workdir / "seed0" / method / domain / "metrics.jsonl").read_text().splitlines()[-1]
+            assert cells[domain] == f"{100 * json.loads(last)['val/accuracy']:.1f}"
+            assert f"seed0/{method}/{domain}" in markdown
+        assert re.fullmatch(r"\d+\.\d\dx", cells["parameters"])
+
+
+def test_the_page_stands_by_itself(campaign):
+    workdir, *_ = campaign
+    page = (workdir / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](https?:)?//""", page)
+    assert "<script" not in page
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(pictures) == 2
+    for picture in pictures:
+        xml.etree.ElementTree.fromstring(picture)
+    for folder in re.findall(r'href="(seed0[^"]*)"', page):
+        assert (workdir / folder).is_dir()
+
+
+def test_on_test_it_measures_what_eval_measures(campaign, data_dir, tmp_path):
+    workdir, *_ = campaign
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for domain in ("base", "ucf101", "tiny"):
+        (labels / f"{domain}_test.json").write_bytes(
+            (data_dir / domain / "labels" / f"{domain}_test.json").read_bytes()
+        )
+    reported = run(data_dir, workdir, "--report_only", "--split=test", f"--labels_dir={labels}", "--domains=tiny")
+    assert reported.returncode == 0, reported.stderr
+    output = tmp_path / "evaluation.json"
+    arguments = (f"--workdir={workdir}/seed0/classifier_only/tiny", f"--data_dir={data_dir}", "--split=test")
+    subprocess.run(
+        [sys.executable, "eval.py", *arguments, f"--labels_dir={labels}", f"--output={output}"], cwd=ROOT, check=True
+    )
+    accuracy = json.loads(output.read_text())["domains"]["tiny"]["accuracy"]
+    row = next(
+        line for line in (workdir / "report.md").read_text().splitlines() if line.startswith("| classifier_only")
+    )
+    assert row.split(" | ")[2] == f"{100 * accuracy:.1f}"
+
+
+def test_flags_that_train_refuses_stop_it_before_anything_runs(data_dir, tmp_path):
+    refused = run(data_dir, tmp_path / "work", "--widht=4")
+    assert refused.returncode == 1
+    assert re.search(
+        r"error: train.py refuses the flags of the first run: .*Unknown command line flag 'widht'", refused.stderr
+    )
+    assert not list(tmp_path.glob("work/seed*"))

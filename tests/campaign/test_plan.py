@@ -1,0 +1,109 @@
+"""What a campaign plans: each run once, in an order in which it finds what it needs."""
+
+import pathlib
+import shlex
+
+import pytest
+
+from tfmdl.campaign.costs import Costs, duration
+from tfmdl.campaign.plan import CampaignConfig, claim, plan, rows_of
+from tfmdl.sharing import METHODS
+
+
+@pytest.fixture
+def config(data_dir, tmp_path):
+    """Returns a function that makes a campaign on the small domains."""
+
+    def make(**changes):
+        fields = {"base": "base", "domains": ("ucf101", "tiny"), "methods": tuple(METHODS), "recipe": "quick"}
+        return CampaignConfig(str(data_dir), str(tmp_path / "campaign"), **{**fields, **changes})
+
+    return make
+
+
+def test_every_run_comes_after_what_it_needs(config):
+    runs = plan(config(seeds=(0, 3), soft_layers=("all", "first:2")))
+    folders = [run.workdir for run in runs]
+    assert len(set(folders)) == len(folders)
+    for index, run in enumerate(runs):
+        assert set(run.needs) <= set(folders[:index]), run.name
+    # Three trunks; nine methods and soft sharing in some layers on two domains; twice.
+    assert len(runs) == 2 * (3 + (len(METHODS) + 1) * 2)
+    assert {run.seed for run in runs} == {0, 3}
+
+
+def test_methods_share_the_trunks_that_they_can_start_from(config):
+    runs = {(run.row, run.domain): run for run in plan(config())}
+    assert runs["individual", "tiny"].needs == runs["pointwise_sharing", "tiny"].needs
+    assert runs["dan", "tiny"].needs == runs["piggyback", "tiny"].needs
+    assert len({runs[row, "tiny"].needs[0] for row in ("individual", "dan", "serial_adapters")}) == 3
+
+
+def test_soft_sharing_starts_from_the_packs_of_all_domains(config):
+    run = next(run for run in plan(config(soft_layers=("last:2",))) if run.method == "soft_sharing")
+    packs = [f"{run.workdir.parents[1]}/pointwise_sharing/{domain}" for domain in ("ucf101", "tiny")]
+    assert {"--soft_layers=last:2", f"--packs={','.join(packs)}"} <= set(run.flags)
+    assert set(map(pathlib.Path, packs)) < set(run.needs)
+    with pytest.raises(ValueError, match="soft_sharing starts from the packs of pointwise_sharing"):
+        plan(config(methods=("soft_sharing",)))
+
+
+def test_commands_say_what_was_asked_for(config):
+    asked = config(
+        methods=("individual",),
+        epochs=3,
+        base_epochs=5,
+        backbone="resnet26",
+        train_splits=("train", "val"),
+        train_flags=("--width=4",),
+    )
+    trunk, added, _ = (shlex.split(run.command())[2:] for run in plan(asked))
+    both = {"--recipe=quick", "--backbone=resnet26", "--train_splits=train,val", "--width=4", "--seed=0"}
+    assert both | {"--domain=base", "--epochs=5"} <= set(trunk)
+    assert both | {"--domain=ucf101", "--epochs=3", "--method=individual"} <= set(added)
+    assert [run.images for run in plan(asked)] == [5 * 53, 3 * 53, 3 * 53]
+
+
+def test_rows_are_in_the_order_of_the_methods(config):
+    rows = rows_of(config(methods=("soft_sharing", "pointwise_sharing"), soft_layers=("all", "first:8")))
+    assert [row.name for row in rows] == ["soft_sharing", "soft_sharing-first8", "pointwise_sharing"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"domains": ()}, "--domains must name at least one"),
+        ({"domains": ("tiny", "tiny")}, "--domains must name at least one, each once; received 'tiny,tiny'"),
+        ({"domains": ("tiny", "base")}, "--domains names 'base', which is the base domain"),
+        ({"methods": ("lora",)}, "--methods must be of .*individual.*; received 'lora'"),
+        ({"seeds": (1, 1)}, "--seeds must name at least one, each once"),
+    ],
+)
+def test_bad_campaigns_are_refused(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def test_a_folder_takes_one_campaign_which_may_grow(config):
+    claim(config(domains=("tiny",)))
+    claim(config(domains=("tiny", "ucf101"), seeds=(0, 1)))
+    with pytest.raises(ValueError, match=r"(?s)another.* settings.*--epochs: was None, now 7"):
+        claim(config(epochs=7))
+
+
+def test_costs_are_learned_from_finished_runs(config):
+    runs = plan(config(methods=("individual", "dan")))
+    assert Costs(runs).seconds(runs) is None
+    first = runs[0]
+    first.pack.parent.mkdir(parents=True)
+    first.pack.touch()
+    (first.workdir / "metrics.jsonl").write_text('{"images_per_second": 10}\n{"images_per_second": 40}\n' * 2)
+    costs = Costs(runs)
+    assert costs.seconds([]) == 0
+    one, all_but_first = costs.seconds([runs[1]]), costs.seconds(runs[1:])
+    assert one == pytest.approx(20 + runs[1].images / 25)
+    assert all_but_first > one
+
+
+def test_durations():
+    assert [duration(seconds) for seconds in (7, 300, 7260)] == ["7 s", "5 min", "2 h 01 min"]
