@@ -12,6 +12,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("workdir", [], "Runs of train.py; each domain is evaluated by its own tower.")
 flags.DEFINE_string("trunk", None, "Instead: run (or file) of the trunk of one composed model.")
 flags.DEFINE_list("packs", [], "With --trunk: runs or pack files; batches mix their domains.")
+flags.DEFINE_list("expert_packs", [], "Runs or packs that soft_sharing mixes, if they have moved.")
 flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
 flags.DEFINE_enum("split", "val", ["val", "test"], "Which images.")
 flags.DEFINE_string("labels_dir", None, "Folder of <domain>_test.json, for a test split without labels.")
@@ -30,6 +31,7 @@ def main(argv):
                 workdirs=tuple(FLAGS.workdir),
                 trunk=FLAGS.trunk,
                 pack_paths=tuple(FLAGS.packs),
+                expert_paths=tuple(FLAGS.expert_packs),
                 labels_dir=FLAGS.labels_dir,
                 output=FLAGS.output,
                 submission=FLAGS.submission,

@@ -26,6 +26,8 @@ flags.DEFINE_string("workdir", None, "Folder of this run; the same command goes 
 flags.DEFINE_enum("method", "pointwise_sharing", list(METHODS), "What the domains share.")
 flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of the method's paper.")
 flags.DEFINE_string("init_from", None, "Run whose trunk the domain is added to; without it a trunk is trained.")
+flags.DEFINE_list("packs", [], "For soft_sharing: runs of pointwise_sharing, the domain's own among them.")
+flags.DEFINE_string("soft_layers", "all", "For soft_sharing: its separable convolutions, all, first:N or last:N.")
 flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule: the paper's, or a short one for CPUs.")
 flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
 flags.DEFINE_integer("batch_size", None, "Images in a step, instead of the recipe's.", **POSITIVE)
@@ -61,8 +63,14 @@ def config_of_flags() -> RunConfig:
     return RunConfig(
         domains=tuple(FLAGS.domain),
         init_from=FLAGS.init_from and os.path.abspath(FLAGS.init_from),  # eval.py may run elsewhere
+        packs=tuple(os.path.abspath(path) for path in FLAGS.packs),
         architecture=Architecture(
-            FLAGS.method, FLAGS.backbone, FLAGS.width, FLAGS.share_last_pointwise, FLAGS.blocks_per_stage
+            FLAGS.method,
+            FLAGS.backbone,
+            FLAGS.width,
+            FLAGS.share_last_pointwise,
+            FLAGS.blocks_per_stage,
+            FLAGS.soft_layers,
         ),
         precision=devices.precision_policy(FLAGS.precision),
         jit_compile=devices.use_xla(FLAGS.jit_compile),

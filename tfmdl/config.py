@@ -58,6 +58,7 @@ class RunConfig:
         cache: Keep decoded images in memory.
         checkpoint_every: Steps between checkpoints; one is written at the end of each epoch in any case.
         profile_steps: First and last step of a profile for TensorBoard.
+        packs: Runs or pack files of the experts, for a method that mixes their kernels.
 
     Raises:
         ValueError: if a domain or a split is missing, unknown or given twice, or `profile_steps` is no range.
@@ -82,6 +83,7 @@ class RunConfig:
     cache: bool = False
     checkpoint_every: int = 500
     profile_steps: tuple[int, int] | None = None
+    packs: tuple[str, ...] = ()
 
     def __post_init__(self):
         for flag, names in (("domain", self.domains), ("train_splits", self.train_splits)):
@@ -104,14 +106,14 @@ class RunConfig:
     @classmethod
     def from_json(cls, fields: dict) -> "RunConfig":
         fields = dict(fields, architecture=Architecture(**fields["architecture"]))
-        for name in ("domains", "train_splits", "profile_steps"):
-            if fields[name] is not None:
+        for name in ("domains", "train_splits", "profile_steps", "packs"):
+            if fields.get(name) is not None:  # what an older configuration lacks has its default
                 fields[name] = tuple(fields[name])
         return cls(**fields)
 
 
 # Where things live, and what a run writes beside its result: these may differ when it goes on.
-MAY_DIFFER = {"data_dir", "workdir", "init_from", "checkpoint_every", "profile_steps"}
+MAY_DIFFER = {"data_dir", "workdir", "init_from", "packs", "checkpoint_every", "profile_steps"}
 
 
 def differences(before: RunConfig, after: RunConfig) -> list[str]:

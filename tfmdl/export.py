@@ -178,6 +178,7 @@ def define_flags():
     flags.DEFINE_list("workdir", [], "Runs of train.py, by commas; they must share one trunk.")
     flags.DEFINE_string("trunk", None, "Instead of --workdir: a run or file with the trunk.")
     flags.DEFINE_list("packs", [], "With --trunk: runs or files with the domains' packs.")
+    flags.DEFINE_list("expert_packs", [], "Runs or packs that soft_sharing mixes, if they have moved.")
     flags.DEFINE_string("export_dir", None, "Folder of all versions of the served model.", required=True)
     flags.DEFINE_integer("version", None, "Version to write; by default the newest plus one.", lower_bound=1)
 
@@ -190,7 +191,7 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     tf.get_logger().setLevel("WARNING")
     with report_errors():
-        model, packs = load_model(values.workdir, values.trunk, values.packs)
+        model, packs = load_model(values.workdir, values.trunk, values.packs, expert_paths=values.expert_packs)
         print(f"Exporting {', '.join(model.domains)}: this takes some seconds a domain ...\n", flush=True)
         print(summary(export(model, packs, values.export_dir, values.version)))
 

@@ -6,7 +6,7 @@ import keras
 
 from tfmdl.backbones import BACKBONES
 from tfmdl.domains import SHARED, check_name
-from tfmdl.layers import DomainBank, DomainHead
+from tfmdl.layers import DomainBank, DomainHead, DomainSoftDepthwiseConv2D
 from tfmdl.sharing import METHODS
 
 
@@ -20,6 +20,7 @@ class Architecture:
         width: Channels after the stem of the separable ResNet-26; everything else is a multiple of it.
         share_last_pointwise: The last pointwise kernel is shared like the others.
         blocks_per_stage: Residual blocks of each stage: 4 make 26 layers, 1 makes 8.
+        soft_layers: Which separable convolutions mix experts: "all", "first:N" or "last:N".
 
     Raises:
         ValueError: if a value is not one of the known, naming the argument.
@@ -30,6 +31,7 @@ class Architecture:
     width: int = 64
     share_last_pointwise: bool = False
     blocks_per_stage: int = 4
+    soft_layers: str = "all"
 
     def __post_init__(self):
         for argument, table in (("method", METHODS), ("backbone", BACKBONES)):
@@ -59,19 +61,24 @@ class MultiDomainClassifier(keras.Model):
         num_classes: Number of classes by name of the domain; the order of the names is the order of the ids.
         architecture: An `Architecture`.
         dtype: Keras dtype policy: float32, mixed_bfloat16 or mixed_float16.
+        experts: For a method that mixes the kernels of several domains, the names of these; by default the domains.
 
     Raises:
         ValueError: if there is no domain, a name cannot name one, or the method does not work on the backbone.
     """
 
-    def __init__(self, num_classes, architecture=None, dtype="float32", **kwargs):
+    def __init__(self, num_classes, architecture=None, dtype="float32", experts=(), **kwargs):
         super().__init__(**{"dtype": dtype, "name": "multi_domain_classifier", **kwargs})
         for domain in num_classes:
             check_name(domain)
         self.num_classes = dict(num_classes)
         self.architecture = architecture or Architecture()
         self.method = METHODS[self.architecture.method](
-            self.domains, share_last_pointwise=self.architecture.share_last_pointwise, dtype=dtype
+            self.domains,
+            share_last_pointwise=self.architecture.share_last_pointwise,
+            soft_layers=self.architecture.soft_layers,
+            experts=experts,
+            dtype=dtype,
         )
         self.backbone = BACKBONES[self.architecture.backbone](
             self.method, self.architecture.width, self.architecture.blocks_per_stage
@@ -105,36 +112,38 @@ class MultiDomainClassifier(keras.Model):
     def call(self, inputs, training=False):
         return self.head(self.features(inputs["image"], inputs["domain"], training), domain=inputs["domain"])
 
-    def tower(self, domain, dropout=0.0):
+    def tower(self, domain, dropout=0.0, gates=False):
         """Returns the network of one domain as a Keras model: image (batch, height, width, 3) -> its logits.
 
         Args:
             domain: Name of the domain.
             dropout: Share of the pooled features that training drops.
+            gates: Where there are layers that mix experts, give (logits, gates) instead, the gates (batch, layers,
+                experts) in the order of `gated_layers`.
 
         Raises:
             ValueError: if there is no such domain.
         """
         self.domain_id(domain)
         image = keras.Input((None, None, 3), dtype=self.compute_dtype, name="image")
-        features = self.backbone(image, domain=domain)
-        return self._network(image, self._classify(features, domain, dropout), "tower")
+        return self._network(image, image, domain, dropout, gates, "tower")
 
-    def mixed(self, dropout=0.0):
+    def mixed(self, dropout=0.0, gates=False):
         """Returns the mixed graph as a functional Keras model; arguments and result as in `call` and `tower`."""
         image = keras.Input((None, None, 3), dtype=self.compute_dtype, name="image")
         domain = keras.Input((), dtype="int32", name="domain")
-        features = self.backbone(image, domain=domain)
-        inputs = {"image": image, "domain": domain}
-        return self._network(inputs, self._classify(features, domain, dropout), "mixed")
+        return self._network({"image": image, "domain": domain}, image, domain, dropout, gates, "mixed")
 
-    def _classify(self, features, domain, dropout):
+    def _network(self, inputs, image, domain, dropout, gates, name):
+        gated = list(self.gated_layers().values()) if gates else []
+        if gated:
+            features, seen = _Observed(self.backbone, gated, name="observed")(image, domain=domain)
+        else:
+            features = self.backbone(image, domain=domain)
         if dropout:
             features = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(features)
-        return self.head(features, domain=domain)
-
-    def _network(self, inputs, outputs, name):
-        network = keras.Model(inputs, outputs, name=name)
+        logits = self.head(features, domain=domain)
+        network = keras.Model(inputs, (logits, seen) if gated else logits, name=name)
         network.dtype_policy = self.dtype_policy  # by it `compile` decides whether to scale the loss
         return network
 
@@ -142,7 +151,8 @@ class MultiDomainClassifier(keras.Model):
         """Freezes all variables but those of `domains` and, if `shared`, the shared ones.
 
         With `shared`, what is trained is a trunk, and the first of `domains` is its base domain: what a base domain
-        lacks by the method stays without effect. Keras reads this when a model is compiled: call it before.
+        lacks by the method stays without effect. What the method fixes stays frozen. Keras reads this when a model is
+        compiled: call it before.
 
         Raises:
             ValueError: if there is no such domain.
@@ -153,8 +163,10 @@ class MultiDomainClassifier(keras.Model):
         for bank in self.banks():
             if bank.learned:
                 for owner, variable in bank.variable_of.items():
+                    slot, _ = slot_and_owner(variable)
                     base = shared and owner == next(iter(domains), None)
-                    variable.trainable = owner in owners and not (base and self.base_lacks(slot_and_owner(variable)[0]))
+                    still = self.is_fixed(slot) or (base and self.base_lacks(slot))
+                    variable.trainable = owner in owners and not still
 
     def is_addition(self, slot):
         """Returns whether the method adds this slot ("backbone/stem_conv/adapter/kernel") to the plain network."""
@@ -163,6 +175,30 @@ class MultiDomainClassifier(keras.Model):
     def base_lacks(self, slot):
         """Returns whether a base domain does without this slot, which then has its initial value: no effect."""
         return self.is_addition(slot) and not self.method.base_has_additions
+
+    def is_fixed(self, slot):
+        """Returns whether the method leaves this slot as it was before: no training moves it."""
+        return slot.endswith(self.method.fixed)
+
+    def gated_layers(self):
+        """Returns the layers that mix experts in the order of the network, by their names ("stage1_block1/conv1")."""
+        layers = [layer for layer in self._flatten_layers() if isinstance(layer, DomainSoftDepthwiseConv2D)]
+        layer_of = {slot_and_owner(layer.kernel.variables[0])[0]: layer for layer in layers}
+        # Layers come in any order, variables in that of the network.
+        slots = dict.fromkeys(slot_and_owner(variable)[0] for variable in self.variables)
+        return {
+            slot.removeprefix("backbone/").removesuffix("/depthwise/kernel"): layer_of[slot]
+            for slot in slots
+            if slot in layer_of
+        }
+
+    def named_gates(self, gates):
+        """Returns gates, (layers, experts) numbers, as {layer: {expert: gate}}; without any layers, nothing."""
+        experts = self.method.experts
+        return {
+            layer: dict(zip(experts, row, strict=True))
+            for layer, row in zip(self.gated_layers(), [] if gates is None else gates.tolist(), strict=True)
+        }
 
     def banks(self):
         """Returns the banks that hold all variables of the model."""
@@ -173,11 +209,33 @@ class MultiDomainClassifier(keras.Model):
             "num_classes": self.num_classes,
             "architecture": dataclasses.asdict(self.architecture),
             "dtype": self.dtype_policy.name,
+            "experts": self.method.experts,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(config["num_classes"], Architecture(**config["architecture"]), config["dtype"])
+        return cls(config["num_classes"], Architecture(**config["architecture"]), config["dtype"], config["experts"])
+
+
+class _Observed(keras.layers.Layer):
+    """A backbone, with the gates of its layers on the way: gives its features and (batch, layers, experts)."""
+
+    def __init__(self, backbone, gated, **kwargs):
+        super().__init__(dtype=backbone.dtype_policy, **kwargs)
+        self.backbone = backbone
+        self.gated = gated
+        self.built = True  # it has nothing of its own
+
+    def call(self, inputs, domain, training=False):
+        seen = []
+        for layer in self.gated:
+            layer.observer = seen.append
+        try:
+            features = self.backbone(inputs, domain=domain, training=training)
+        finally:
+            for layer in self.gated:
+                layer.observer = None
+        return features, keras.ops.stack(seen, axis=1)
 
 
 def slot_and_owner(variable):

@@ -6,6 +6,9 @@ pack's where the pack has it, the trunk's otherwise: so packs of any method comp
 trained on. What a method adds to the network may be missing in a trunk: a new domain's begins, and the base domain's
 stays, at its initial value, which is without effect. Both are safetensors files; what they mean is JSON in their
 header.
+
+Where a method mixes the kernels of several domains, the experts, a pack holds none of them: it names the other packs
+by fingerprint. A domain without gates is given such as let its own kernels through, and nothing else.
 """
 
 import contextlib
@@ -23,10 +26,12 @@ import tfmdl
 from tfmdl.config import Preprocessing, load_config
 from tfmdl.domains import SHARED
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.sharing import METHODS
 
 TRUNK_FILE = "trunk.safetensors"
 PACKS_DIR = "packs"
 _HEADER = "tfmdl"  # safetensors headers are flat strings: one key holds our JSON
+_SHUT = -1e4  # bias of a gate for an expert that is not to be mixed in: in float32 its softmax is exactly zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +54,21 @@ class Trunk:
 
 
 @dataclasses.dataclass(frozen=True)
+class Expert:
+    """What a pack says of another pack whose depthwise kernels it mixes.
+
+    Attributes:
+        domain: Name of the other pack's domain.
+        fingerprint: Of the other pack.
+        path: Where that was when it was used.
+    """
+
+    domain: str
+    fingerprint: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Pack:
     """One domain's own variables and label space.
 
@@ -61,6 +81,7 @@ class Pack:
         trunk_fingerprint: Of the trunk that it was trained on.
         accuracy: On val, in 0..1, or None where there was no val split.
         tensors: Values by slot.
+        experts: The packs whose kernels it mixes with those of the trunk, by the names of their domains.
     """
 
     path: str
@@ -72,6 +93,12 @@ class Pack:
     trunk_fingerprint: str
     accuracy: float | None
     tensors: dict[str, np.ndarray]
+    experts: tuple[Expert, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `tensors`."""
+        return fingerprint(self.tensors)
 
 
 def fingerprint(tensors: dict[str, np.ndarray]) -> str:
@@ -167,12 +194,13 @@ def write_pack(
     trunk_fingerprint: str,
     accuracy: float | None,
     base: bool = False,
+    experts: tuple[Expert, ...] = (),
 ) -> None:
     """Writes what `domain` owns in `model`; `base` says that it is the base domain, trained with the trunk."""
     tensors = {
         slot: bank.stored(owner)
         for slot, owner, bank in _slots(model)
-        if owner == domain and not (base and model.base_lacks(slot))
+        if owner == domain and not bank.pooled and not (base and model.base_lacks(slot))
     }
     header = {
         "kind": "pack",
@@ -183,6 +211,7 @@ def write_pack(
         "preprocessing": dataclasses.asdict(preprocessing),
         "trunk_fingerprint": trunk_fingerprint,
         "accuracy": accuracy,
+        "experts": [dataclasses.asdict(expert) for expert in experts],
         "tool_version": tfmdl.__version__,
     }
     write_tensors(path, tensors, header)
@@ -202,6 +231,7 @@ def read_pack(path: str | os.PathLike) -> Pack:
             trunk_fingerprint=header["trunk_fingerprint"],
             accuracy=header["accuracy"],
             tensors=tensors,
+            experts=tuple(Expert(**expert) for expert in header.get("experts", ())),
         )
 
 
@@ -220,27 +250,67 @@ def read_packs(path: str | os.PathLike) -> list[Pack]:
     return [read_pack(file) for file in files]
 
 
-def initialize(model: MultiDomainClassifier, trunk: Trunk) -> None:
+def read_expert_packs(paths: list[str], trunk: Trunk, architecture: Architecture, domain: str) -> list[Pack]:
+    """Reads the packs whose kernels a run of `architecture` is to mix for `domain`, by the names of their domains.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_packs`, and if a pack cannot be an expert or the domain has none.
+    """
+    wanted = _of_experts(architecture)
+    pack_of = {}
+    for pack in (pack for path in paths for pack in read_packs(path)):
+        if pack.domain in pack_of:
+            raise ValueError(f"--packs: two packs of {pack.domain!r}: {pack_of[pack.domain].path} and {pack.path}")
+        if pack.domain == trunk.base_domain:
+            raise ValueError(f"--packs: {pack.path} is of the base domain, whose kernels come with the trunk")
+        if pack.architecture != wanted:
+            raise ValueError(f"--packs: {pack.path} has {pack.architecture}; wanted is {wanted}")
+        _check_trunk_of(pack, trunk)
+        pack_of[pack.domain] = pack
+    if domain not in pack_of:
+        raise ValueError(
+            f"--packs must have a pack of --domain={domain} itself, trained by --method={wanted.method}; "
+            f"received packs of {', '.join(sorted(pack_of)) or 'no domain'}"
+        )
+    return [pack_of[name] for name in sorted(pack_of)]
+
+
+def initialize(model: MultiDomainClassifier, trunk: Trunk, packs: list[Pack] = ()) -> None:
     """Sets every variable of `model` but the heads to the trunk's: what a new domain starts from.
 
-    What the method adds to the network stays as it is where the trunk has none of it.
+    What the method adds to the network stays as it is where the trunk has none of it. A domain of `packs` starts
+    from what its pack has instead, its head included.
 
     Raises:
         ValueError: if trunk and model differ in backbone or width, or in a variable.
     """
     _check_fits(trunk, model.architecture)
+    pack_of = {pack.domain: pack for pack in packs}
     for slot, owner, bank in _slots(model):
+        pack = pack_of.get(owner)
         added = model.is_addition(slot) and slot not in trunk.tensors
-        if not slot.startswith("head/") and not added:
+        if pack and slot in pack.tensors:
+            _restore(bank, owner, slot, pack.tensors, pack.path)
+        elif not slot.startswith("head/") and not added:
             _restore(bank, owner, slot, trunk.tensors, trunk.path)
     _check_trunk_is_used(model, trunk)
 
 
-def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDomainClassifier:
+def compose(
+    trunk: Trunk, packs: list[Pack], dtype: str = "float32", expert_packs: list[Pack] = ()
+) -> MultiDomainClassifier:
     """Returns one model of the trunk and the packs' domains, in the packs' order.
 
+    Args:
+        trunk: The trunk.
+        packs: One a domain. Packs that mix experts may stand beside packs of the method that trained these.
+        dtype: Keras dtype policy of the model.
+        expert_packs: Packs that `packs` mix the kernels of; those not given are read from where they were.
+
     Raises:
-        ValueError: if a pack was trained on another trunk, two packs are of one domain, or their methods differ.
+        FileNotFoundError: if an expert's pack is neither given nor where it was.
+        ValueError: if a pack was trained on another trunk, two packs are of one domain, their methods or experts
+            differ, or an expert's pack is another than the one that was used.
     """
     if not packs:
         raise ValueError("a model needs at least one domain pack; received none")
@@ -249,17 +319,16 @@ def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDom
         if pack.domain in path_of:
             raise ValueError(f"two packs of domain {pack.domain!r}: {path_of[pack.domain]} and {pack.path}")
         path_of[pack.domain] = pack.path
-        if pack.trunk_fingerprint != trunk.fingerprint:
-            raise ValueError(
-                f"pack {pack.path} was trained on the trunk with fingerprint {pack.trunk_fingerprint[:12]}; "
-                f"{trunk.path} has {trunk.fingerprint[:12]}"
-            )
+        _check_trunk_of(pack, trunk)
     architecture = _common_architecture(trunk, packs)
     _check_fits(trunk, architecture)
-    model = MultiDomainClassifier({pack.domain: len(pack.label_names) for pack in packs}, architecture, dtype)
-    pack_of = {pack.domain: pack for pack in packs}
+    expert_of = _experts(trunk, packs, list(expert_packs))
+    experts = (trunk.base_domain, *expert_of) if METHODS[architecture.method].experts_by else ()
+    num_classes = {pack.domain: len(pack.label_names) for pack in packs}
+    model = MultiDomainClassifier(num_classes, architecture, dtype, experts)
+    pack_of = {pack.domain: _with_gates(pack, model) for pack in packs}
     for slot, owner, bank in _slots(model):
-        pack = pack_of.get(owner)
+        pack = (expert_of if bank.pooled else pack_of).get(owner)
         if pack and slot in pack.tensors:
             _restore(bank, owner, slot, pack.tensors, pack.path)
         elif owner != trunk.base_domain and model.is_addition(slot):
@@ -271,12 +340,9 @@ def compose(trunk: Trunk, packs: list[Pack], dtype: str = "float32") -> MultiDom
     return model
 
 
-def domain_without_additions(model: MultiDomainClassifier, packs: list[Pack]) -> str | None:
-    """Returns the domain whose pack has nothing that the method adds: a base domain's, or None."""
-    for pack in packs:
-        if not any(model.is_addition(slot) for slot in pack.tensors):
-            return pack.domain
-    return None
+def domains_without_additions(model: MultiDomainClassifier, packs: list[Pack]) -> list[str]:
+    """Returns the domains whose packs have nothing that the method adds: a base domain, or those without gates."""
+    return [pack.domain for pack in packs if not any(model.is_addition(slot) for slot in pack.tensors)]
 
 
 def load_model(
@@ -284,6 +350,7 @@ def load_model(
     trunk: str | None = None,
     pack_paths: list[str] | None = None,
     dtype: str = "float32",
+    expert_paths: list[str] | None = None,
 ) -> tuple[MultiDomainClassifier, list[Pack]]:
     """Returns the model of finished runs, or of a trunk and packs, and the packs in the order of its domains.
 
@@ -292,6 +359,7 @@ def load_model(
         trunk: Instead: a run or file with the trunk.
         pack_paths: With `trunk`: runs or pack files.
         dtype: Keras dtype policy of the model.
+        expert_paths: Runs or pack files of experts that are no longer where they were.
 
     Raises:
         FileNotFoundError, ValueError: as `read_trunk`, `read_packs` and `compose`.
@@ -303,20 +371,116 @@ def load_model(
         trunk = load_config(workdirs[0]).init_from or workdirs[0]
     elif not pack_paths:
         raise ValueError("--trunk wants the domains' --packs")
-    packs = [pack for path in pack_paths for pack in read_packs(path)]
-    return compose(read_trunk(trunk), packs, dtype), packs
+    packs, expert_packs = (
+        [pack for path in paths or () for pack in read_packs(path)] for paths in (pack_paths, expert_paths)
+    )
+    return compose(read_trunk(trunk), packs, dtype, expert_packs), packs
 
 
 def _common_architecture(trunk, packs):
-    """The method of the added domains; the base domain's own pack is at home in any method on its trunk."""
+    """The method of the added domains; the base domain's own pack is at home in any method on its trunk.
+
+    So are packs of the method that trains experts beside those that mix them.
+    """
     added = [pack for pack in packs if pack.domain != trunk.base_domain] or packs
-    for pack in added[1:]:
-        if pack.architecture != added[0].architecture:
+    first = next((pack for pack in added if pack.experts), added[0])
+    for pack in added:
+        fits = (first.architecture, _of_experts(first.architecture)) if first.experts else (first.architecture,)
+        if pack.architecture not in fits:
             raise ValueError(
-                f"packs of one model are of one method; {added[0].path} has {added[0].architecture}, "
+                f"packs of one model are of one method; {first.path} has {first.architecture}, "
                 f"{pack.path} has {pack.architecture}"
             )
-    return added[0].architecture
+    return first.architecture
+
+
+def _of_experts(architecture):
+    """The architecture of the packs whose kernels one of this architecture mixes."""
+    method = METHODS[architecture.method].experts_by
+    return dataclasses.replace(architecture, method=method, soft_layers=Architecture.soft_layers)
+
+
+def _experts(trunk, packs, given):
+    """Returns the packs of all experts but the base domain, by name of the domain.
+
+    Beside the packs that the mixing packs name, these are the packs of the other domains themselves.
+    """
+    mixing = [pack for pack in packs if pack.experts]
+    if not mixing:
+        return {}
+    named = {expert.domain: expert for expert in mixing[0].experts}
+    for pack in mixing[1:]:
+        others = {expert.domain: expert for expert in pack.experts}
+        for domain in sorted(named.keys() | others.keys()):
+            found = [one[domain].fingerprint[:12] if domain in one else "none" for one in (named, others)]
+            if found[0] != found[1]:
+                raise ValueError(
+                    f"packs of one model mix the same experts; of {domain!r}, {mixing[0].path} has {found[0]}, "
+                    f"{pack.path} has {found[1]}"
+                )
+    expert_of = {}
+    for domain, expert in named.items():
+        expert_of[domain] = _expert_pack(expert, mixing[0], [*given, *packs])
+    for pack in packs:
+        if not pack.experts and pack.domain != trunk.base_domain:
+            expert = expert_of.setdefault(pack.domain, pack)
+            if expert.fingerprint != pack.fingerprint:
+                raise ValueError(
+                    f"pack {pack.path} of {pack.domain!r} has fingerprint {pack.fingerprint[:12]}; {mixing[0].path} "
+                    f"mixes the kernels of one with {expert.fingerprint[:12]}"
+                )
+    return expert_of
+
+
+def _expert_pack(expert, mixing, given):
+    """Finds the pack of an expert that the pack `mixing` names: among those `given`, or where it was."""
+    for pack in given:
+        if pack.fingerprint == expert.fingerprint:
+            return pack
+    what = f"pack {mixing.path} mixes the kernels of the pack of {expert.domain!r} with fingerprint "
+    what += expert.fingerprint[:12]
+    ask = "--expert_packs says where such packs are"
+    found = next((pack for pack in given if pack.domain == expert.domain and not pack.experts), None)
+    if not found:
+        try:
+            found = read_pack(expert.path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{what}, which is not at {expert.path} any more; {ask}") from error
+    if found.fingerprint != expert.fingerprint:
+        raise ValueError(f"{what}; {found.path} has {found.fingerprint[:12]}; {ask}")
+    return found
+
+
+def _with_gates(pack, model):
+    """Returns the pack with gates for all experts of `model`: a pack may know fewer, or have no gates at all.
+
+    The bias shuts out what it does not know; without gates, all but the domain itself.
+    """
+    experts = model.method.experts
+    tensors = dict(pack.tensors)
+    if not experts:
+        return pack
+    for slot, owner, bank in _slots(model):
+        if owner != pack.domain or not model.is_addition(slot) or (pack.experts and slot not in tensors):
+            continue
+        value = np.full(bank.stored_shape(owner), _SHUT if slot.endswith("/bias") else 0.0, "float32")
+        known = tensors.get(slot)
+        if known is None and slot.endswith("/bias"):
+            value[experts.index(pack.domain)] = 0.0
+        if known is not None:
+            if known.shape[:-1] != value.shape[:-1] or known.shape[-1] > value.shape[-1]:
+                continue  # is refused when it is restored
+            value[..., : known.shape[-1]] = known
+        tensors[slot] = value
+    return dataclasses.replace(pack, tensors=tensors)
+
+
+def _check_trunk_of(pack, trunk):
+    if pack.trunk_fingerprint != trunk.fingerprint:
+        raise ValueError(
+            f"pack {pack.path} was trained on the trunk with fingerprint {pack.trunk_fingerprint[:12]}; "
+            f"{trunk.path} has {trunk.fingerprint[:12]}"
+        )
 
 
 def _check_fits(trunk, architecture):

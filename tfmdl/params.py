@@ -12,6 +12,7 @@ import tfmdl.quiet  # isort: skip  # noqa: F401
 
 import dataclasses
 import math
+from collections.abc import Collection
 
 from absl import app, flags
 from rich.table import Table
@@ -63,12 +64,12 @@ class ParameterCount:
         return counts
 
 
-def count(model: MultiDomainClassifier, base_domain: str | None = None) -> ParameterCount:
+def count(model: MultiDomainClassifier, without_additions: Collection[str] = ()) -> ParameterCount:
     """Counts the parameters of `model`, frozen or not, in units of 32 bits.
 
     Args:
         model: The model.
-        base_domain: What a base domain lacks by the method is not counted for the domain of this name.
+        without_additions: For the domains of these names, what a base domain lacks by the method is not counted.
     """
     shared, own, classifier = 0, dict.fromkeys(model.domains, 0), dict.fromkeys(model.domains, 0)
     for bank in model.banks():
@@ -77,11 +78,11 @@ def count(model: MultiDomainClassifier, base_domain: str | None = None) -> Param
         for owner, variable in bank.variable_of.items():
             bits = math.prod(variable.shape) * bank.bits
             slot, _ = slot_and_owner(variable)
-            if owner == SHARED:
+            if owner == SHARED or bank.pooled:
                 shared += bits
             elif slot.startswith("head/"):
                 classifier[owner] += bits
-            elif not (owner == base_domain and model.base_lacks(slot)):
+            elif not (owner in without_additions and model.base_lacks(slot)):
                 own[owner] += bits
 
     def parameters(bits):
@@ -203,7 +204,7 @@ def _print_tables(values):
         return Architecture(method, values.backbone, values.width, values.share_last_pointwise)
 
     def counted(method):
-        return count(MultiDomainClassifier(num_classes, architecture(method)), base)
+        return count(MultiDomainClassifier(num_classes, architecture(method)), (base,))
 
     plain = count_plain_resnet26(values.width)
     domains = "1 domain" if len(num_classes) == 1 else f"{len(num_classes)} domains"

@@ -2,7 +2,7 @@
 
 `paper` is the recipe that the authors ran (Guo et al., AAAI 2019, and their published code); `quick` has the same
 shape at a length that suits a CPU. A domain outside the tables gets defaults. All methods share the recipe, but for
-what `ADDITIONS` and `DROPOUT_WHERE_SMALL` have of the papers of some.
+what `SCHEDULES_BY_METHOD`, `ADDITIONS` and `DROPOUT_WHERE_SMALL` have of the papers of some.
 """
 
 import dataclasses
@@ -76,6 +76,11 @@ SCHEDULES = {
     "quick": (Schedule(20, (13, 16)), Schedule(15, (6,))),
 }
 
+# For an added domain, by method. Soft sharing goes on from what pointwise sharing has trained.
+SCHEDULES_BY_METHOD = {
+    "soft_sharing": {"paper": Schedule(10, (5,)), "quick": Schedule(6, (3,))},
+}
+
 WEIGHT_DECAY = {"dtd": 2e-3, "gtsrb": 3e-4, "svhn": 2e-4, "vgg-flowers": 1e-4}
 DROPOUT = {"gtsrb": 0.5, "ucf101": 0.5, "daimlerpedcls": 0.5}
 CROP = {"gtsrb": "square", "omniglot": "square", "svhn": "square", "daimlerpedcls": "tall"}
@@ -111,8 +116,11 @@ def recipe_for(name: str, domain: str, num_train: int, base: bool, method: str =
     dropout = DROPOUT.get(domain, 0.0)
     if not base and num_train < SMALL:
         dropout = DROPOUT_WHERE_SMALL.get(method, dropout)
+    of_base, added = SCHEDULES[name]
+    if method in SCHEDULES_BY_METHOD:
+        added = SCHEDULES_BY_METHOD[method][name]
     return Recipe(
-        schedule=SCHEDULES[name][0 if base else 1],
+        schedule=of_base if base else added,
         batch_size=batch_size,
         weight_decay=WEIGHT_DECAY.get(domain, 5e-4),
         dropout=dropout,

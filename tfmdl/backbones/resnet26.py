@@ -1,5 +1,7 @@
 """ResNet-26 as the multi-domain papers have it: separable (Guo et al.) and plain (Rebuffi et al.)."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -31,9 +33,12 @@ class ResNet26(keras.layers.Layer):
         self.stage_filters = tuple(stage_filters)
         self.blocks_per_stage = blocks_per_stage
 
-        def conv(filters, strides, name, last=False):
+        numbers = itertools.count(1)
+        count = 1 + 2 * len(self.stage_filters) * blocks_per_stage
+
+        def conv(filters, strides, name):
             if separable:
-                return method.separable_conv(filters, strides=strides, last=last, name=name)
+                return method.separable_conv(filters, strides=strides, number=next(numbers), count=count, name=name)
             return method.conv(filters, strides=strides, name=name)
 
         self.stem_conv = conv(stem_filters, 1, "stem_conv")
@@ -41,12 +46,11 @@ class ResNet26(keras.layers.Layer):
         self.blocks = []
         for stage, filters in enumerate(self.stage_filters, start=1):
             for block in range(1, blocks_per_stage + 1):
-                last = stage == len(self.stage_filters) and block == blocks_per_stage
                 self.blocks.append(
                     ResidualBlock(
                         conv(filters, 2 if block == 1 else 1, "conv1"),
                         method.normalization(name="norm1"),
-                        conv(filters, 1, "conv2", last),
+                        conv(filters, 1, "conv2"),
                         method.normalization(name="norm2"),
                         halves=block == 1,
                         dtype=method.dtype,

@@ -12,10 +12,12 @@ class Evaluation:
     Attributes:
         confusion: int64 (classes, classes): row the true class, column the predicted one.
         loss: Mean cross-entropy in nats.
+        gates: Mean weights of the experts, (layers, experts), or None where no layer mixes any.
     """
 
     confusion: np.ndarray
     loss: float
+    gates: np.ndarray | None = None
 
     @property
     def total(self) -> int:
@@ -46,9 +48,10 @@ class Tally:
     def __init__(self, num_classes: int):
         self._confusion = np.zeros((num_classes, num_classes), "int64")
         self._loss = 0.0
+        self._gates = None
 
-    def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        """Adds float (batch, classes) logits and int (batch,) labels.
+    def add(self, logits: np.ndarray, labels: np.ndarray, gates: np.ndarray | None = None) -> None:
+        """Adds float (batch, classes) logits, int (batch,) labels and (batch, layers, experts) gates if there are any.
 
         Raises:
             ValueError: if a label is not one of the classes (unknown labels are -1).
@@ -61,6 +64,8 @@ class Tally:
         log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
         self._loss += float((log_sum - logits[np.arange(len(labels)), labels]).sum())
         np.add.at(self._confusion, (labels, logits.argmax(axis=1)), 1)
+        if gates is not None:
+            self._gates = gates.sum(axis=0, dtype="float64") + (0.0 if self._gates is None else self._gates)
 
     def result(self) -> Evaluation:
         """Returns what was added up.
@@ -71,5 +76,6 @@ class Tally:
         total = int(self._confusion.sum())
         if not total:
             raise ValueError("there are no images to evaluate")
-        return Evaluation(self._confusion.copy(), self._loss / total)
+        gates = None if self._gates is None else self._gates / total
+        return Evaluation(self._confusion.copy(), self._loss / total, gates)
 

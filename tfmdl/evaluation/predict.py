@@ -21,19 +21,21 @@ class Predictions:
         image_ids: int64 (images,).
         labels: int32 (images,); -1 where unknown.
         logits: float32 (images, classes of the domain).
+        gates: float32 (images, layers, experts), or None where no layer mixes any.
     """
 
     domain: str
     image_ids: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    gates: np.ndarray | None = None
 
 
 def predict_alone(tower, source) -> Iterator[Predictions]:
     """Yields the predictions of one domain's tower for all images of its `Source`, in batches."""
     for batch in _batches([source], tower):
-        logits = _logits(tower, batch["image"].numpy())
-        yield Predictions(source.domain, batch["image_id"].numpy(), batch["label"].numpy(), logits)
+        logits, gates = _outputs(tower, batch["image"].numpy())
+        yield Predictions(source.domain, batch["image_id"].numpy(), batch["label"].numpy(), logits, gates)
 
 
 def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions]:
@@ -50,18 +52,19 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
             f"a mixed batch has images of one size, {size} for {sources[0].domain!r}; these domains have another and "
             f"are evaluated by --workdir: {other}"
         )
-    network = model.mixed()
+    network = model.mixed(gates=True)
     # A batch counts the domains in the order of the sources, the model in its own.
     ids = np.array([model.domain_id(source.domain) for source in sources], "int32")
     for batch in _batches(sources, network):
         index = batch["domain"].numpy()
-        logits = _logits(network, {"image": batch["image"].numpy(), "domain": ids[index]})
+        logits, gates = _outputs(network, {"image": batch["image"].numpy(), "domain": ids[index]})
         for position, source in enumerate(sources):
             rows = index == position
             if rows.any():
                 first = model.head.offsets[source.domain]
                 own = logits[rows, first : first + model.num_classes[source.domain]]
-                yield Predictions(source.domain, batch["image_id"].numpy()[rows], batch["label"].numpy()[rows], own)
+                image_ids, labels = (batch[name].numpy()[rows] for name in ("image_id", "label"))
+                yield Predictions(source.domain, image_ids, labels, own, None if gates is None else gates[rows])
 
 
 def _batches(sources, network):
@@ -71,8 +74,13 @@ def _batches(sources, network):
         yield from evaluation_batches(sources, BATCH_SIZE)
 
 
-def _logits(network, inputs):
-    """Returns the logits of a batch, which is filled up to `BATCH_SIZE`: another size would trace the network again."""
+def _outputs(network, inputs):
+    """Returns logits and gates, if there are any, of a batch.
+
+    It is filled up to `BATCH_SIZE`: another size would trace the network again.
+    """
     rows = len(keras.tree.flatten(inputs)[0])
     filled = keras.tree.map_structure(lambda value: np.resize(value, (BATCH_SIZE, *value.shape[1:])), inputs)
-    return np.asarray(network.predict_on_batch(filled))[:rows]
+    outputs = network.predict_on_batch(filled)
+    logits, gates = outputs if isinstance(network.output, (list, tuple)) else (outputs, None)
+    return np.asarray(logits)[:rows], None if gates is None else np.asarray(gates)[:rows]

@@ -24,6 +24,7 @@ class Request:
     Attributes:
         workdirs: Runs whose domains are evaluated by their own towers.
         trunk, pack_paths: Instead: one composed model, evaluated on batches that mix the domains.
+        expert_paths: Packs that these mix the kernels of, if they are no longer where they were.
         data_dir: Folder of the converted domains.
         split: "val" or "test".
         labels_dir: Folder of `<domain>_test.json` files, for a test split without labels.
@@ -36,6 +37,7 @@ class Request:
     workdirs: tuple[str, ...] = ()
     trunk: str | None = None
     pack_paths: tuple[str, ...] = ()
+    expert_paths: tuple[str, ...] = ()
     labels_dir: str | None = None
     output: str | None = None
     submission: str | None = None
@@ -73,7 +75,7 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
                 labels = predictions.labels
                 if domain in label_of:
                     labels = join_labels(predictions.image_ids, label_of[domain], domain)
-                tallies[domain].add(predictions.logits, labels)
+                tallies[domain].add(predictions.logits, labels, predictions.gates)
             categories = (info.category_ids[index] for index in predictions.logits.argmax(axis=1))
             pairs = zip(predictions.image_ids.tolist(), categories, strict=True)
             entries += [{"image_id": image, "category_id": category} for image, category in pairs]
@@ -86,10 +88,18 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
     if not scored:
         return {}
     evaluations = {domain: tally.result() for domain, tally in tallies.items()}
-    counts = [params.count(model, packs.domain_without_additions(model, members)) for model, members in loaded]
+    counts = [params.count(model, packs.domains_without_additions(model, members)) for model, members in loaded]
     _print_table(console, request, evaluations, counts)
+    gates = {
+        pack.domain: model.named_gates(evaluations[pack.domain].gates)
+        for model, members in loaded
+        for pack in members
+        if model.gated_layers()
+    }
+    if gates:
+        _print_gates(console, gates)
     if request.output:
-        write_json(request.output, _as_json(request, evaluations, infos, counts))
+        write_json(request.output, _as_json(request, evaluations, infos, counts, gates))
         console.print(f"wrote {request.output}", soft_wrap=True)
     return evaluations
 
@@ -99,8 +109,8 @@ def _load(request):
     if request.workdirs and (request.trunk or request.pack_paths):
         raise ValueError("give either --workdir, or --trunk and --packs; received both")
     if not request.workdirs:
-        return [packs.load_model(None, request.trunk, list(request.pack_paths))]
-    loaded = [packs.load_model([workdir]) for workdir in request.workdirs]
+        return [packs.load_model(None, request.trunk, list(request.pack_paths), expert_paths=request.expert_paths)]
+    loaded = [packs.load_model([workdir], expert_paths=request.expert_paths) for workdir in request.workdirs]
     for domain, count in Counter(pack.domain for _, members in loaded for pack in members).items():
         if count > 1:
             raise ValueError(f"--workdir names {count} runs of domain {domain!r}: evaluate them one after the other")
@@ -130,7 +140,7 @@ def _predict(request, model, members, infos):
         yield from predict_mixed(model, sources)
     else:
         for source in sources:
-            yield from predict_alone(model.tower(source.domain), source)
+            yield from predict_alone(model.tower(source.domain, gates=True), source)
 
 
 def _print_table(console, request, evaluations, counts):
@@ -159,6 +169,19 @@ def _print_table(console, request, evaluations, counts):
         console.print(f"one model, mixed batches: {counts[0].total:,} parameters, {counts[0].shared:,} of them shared")
 
 
+def _print_gates(console, gates):
+    """Prints by domain how much it uses the kernels of each expert, in the mean over its layers that mix any."""
+    experts = list(dict.fromkeys(expert for layers in gates.values() for row in layers.values() for expert in row))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("mean gate in %")
+    for column in (*experts, "layers"):
+        table.add_column(column, justify="right")
+    for domain, layers in gates.items():
+        means = (sum(row.get(expert, 0.0) for row in layers.values()) / len(layers) for expert in experts)
+        table.add_row(domain, *(f"{100 * mean:.1f}" for mean in means), str(len(layers)))
+    console.print(table)
+
+
 def _print_score(console, evaluations):
     """Prints the points of those domains that are the Visual Decathlon's, by name and number of classes."""
     published = {
@@ -172,7 +195,7 @@ def _print_score(console, evaluations):
         console.print(score_table(accuracies, scores, title_of(scores)))
 
 
-def _as_json(request, evaluations, infos, counts):
+def _as_json(request, evaluations, infos, counts, gates):
     domains = {}
     for domain, result in evaluations.items():
         names, ids = infos[domain].label_names, infos[domain].category_ids
@@ -189,4 +212,10 @@ def _as_json(request, evaluations, infos, counts):
             },
         }
     parameters = counts[0].as_dict() if len(counts) == 1 else {"runs": [count.as_dict() for count in counts]}
-    return {"split": request.split, "domains": domains, "parameters": parameters}
+    content = {"split": request.split, "domains": domains, "parameters": parameters}
+    if gates:
+        content["gates"] = {
+            domain: [{"layer": layer, "experts": row} for layer, row in layers.items()]
+            for domain, layers in gates.items()
+        }
+    return content

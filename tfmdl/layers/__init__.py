@@ -12,6 +12,7 @@ from tfmdl.layers.normalization import DomainBatchNormalization
 from tfmdl.layers.pointwise_conv import DomainPointwiseConv2D
 from tfmdl.layers.residual_adapter import DomainAdaptedConv2D
 from tfmdl.layers.separable_conv import DomainSeparableConv2D
+from tfmdl.layers.soft_sharing import DomainSoftDepthwiseConv2D
 
 __all__ = [
     "DomainAdaptedConv2D",
@@ -26,4 +27,5 @@ __all__ = [
     "DomainMaskedSeparableConv2D",
     "DomainPointwiseConv2D",
     "DomainSeparableConv2D",
+    "DomainSoftDepthwiseConv2D",
 ]

@@ -30,6 +30,8 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
     section "Approach".
     """
 
+    _bank = DomainBank
+
     def __init__(self, domains, kernel_size=3, strides=1, shared=False, kernel_initializer=None, **kwargs):
         super().__init__(**kwargs)
         if kernel_size < 1:
@@ -44,7 +46,7 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
         )
-        self.kernel = DomainBank(
+        self.kernel = self._bank(
             domains, shared=shared, initializer=self.kernel_initializer, dtype=self.dtype_policy, name="kernel"
         )
 

@@ -25,6 +25,7 @@ class DomainBank(keras.layers.Layer):
     """
 
     bits = 32  # that a weight takes in a file
+    pooled = False  # whether each variable serves all domains, who mix them
 
     def __init__(self, domains, shared=False, initializer="zeros", learned=True, **kwargs):
         super().__init__(**kwargs)

@@ -53,6 +53,6 @@ class DomainMaskedSeparableConv2D(DomainSeparableConv2D):
 
     def get_config(self):
         config = {**super().get_config(), "threshold": self.threshold, "initial_score": self.initial_score}
-        for argument in ("share_depthwise", "share_pointwise"):
+        for argument in ("share_depthwise", "share_pointwise", "experts"):
             del config[argument]
         return config

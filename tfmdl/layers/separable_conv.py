@@ -4,6 +4,7 @@ import keras
 
 from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D
 from tfmdl.layers.pointwise_conv import DomainPointwiseConv2D
+from tfmdl.layers.soft_sharing import DomainSoftDepthwiseConv2D
 
 
 class DomainSeparableConv2D(keras.layers.Layer):
@@ -16,29 +17,43 @@ class DomainSeparableConv2D(keras.layers.Layer):
         strides: Stride of the depthwise convolution.
         share_depthwise: One depthwise kernel serves all domains.
         share_pointwise: One pointwise kernel serves all domains.
+        experts: Instead of its own, a domain mixes the depthwise kernels of the domains of these names.
 
     Input shape: (batch, height, width, channels).
     Output shape: (batch, ceil(height / strides), ceil(width / strides), filters).
 
     Raises:
-        ValueError: if `filters`, `kernel_size` or `strides` is not positive.
+        ValueError: if `filters`, `kernel_size` or `strides` is not positive, or `experts` are given and shared.
 
     Reference: Guo et al., AAAI 2019, section "Approach".
     """
 
     def __init__(
-        self, filters, domains, kernel_size=3, strides=1, share_depthwise=False, share_pointwise=True, **kwargs
+        self,
+        filters,
+        domains,
+        kernel_size=3,
+        strides=1,
+        share_depthwise=False,
+        share_pointwise=True,
+        experts=(),
+        **kwargs,
     ):
         super().__init__(**kwargs)
+        if experts and share_depthwise:
+            raise ValueError(f"`experts` are mixed, `share_depthwise` has one kernel; received experts={experts}")
         self.filters = filters
         self.domains = tuple(domains)
         self.kernel_size = kernel_size
         self.strides = strides
         self.share_depthwise = share_depthwise
         self.share_pointwise = share_pointwise
-        self.depthwise = DomainDepthwiseConv2D(
-            domains, kernel_size, strides, shared=share_depthwise, dtype=self.dtype_policy, name="depthwise"
-        )
+        self.experts = tuple(experts)
+        named = {"dtype": self.dtype_policy, "name": "depthwise"}
+        if experts:
+            self.depthwise = DomainSoftDepthwiseConv2D(domains, experts, kernel_size, strides, **named)
+        else:
+            self.depthwise = DomainDepthwiseConv2D(domains, kernel_size, strides, shared=share_depthwise, **named)
         self.pointwise = DomainPointwiseConv2D(
             filters, domains, shared=share_pointwise, dtype=self.dtype_policy, name="pointwise"
         )
@@ -62,4 +77,5 @@ class DomainSeparableConv2D(keras.layers.Layer):
             "strides": self.strides,
             "share_depthwise": self.share_depthwise,
             "share_pointwise": self.share_pointwise,
+            "experts": list(self.experts),
         }

@@ -9,6 +9,7 @@ from tfmdl.sharing.parallel_adapters import ParallelAdapters
 from tfmdl.sharing.piggyback import Piggyback
 from tfmdl.sharing.pointwise_sharing import PointwiseSharing
 from tfmdl.sharing.serial_adapters import SerialAdapters
+from tfmdl.sharing.soft_sharing import SoftSharing
 
 METHODS: dict[str, type[SharingMethod]] = {
     method.name: method
@@ -17,6 +18,7 @@ METHODS: dict[str, type[SharingMethod]] = {
         ClassifierOnly,
         Individual,
         DepthwiseSharing,
+        SoftSharing,
         SerialAdapters,
         ParallelAdapters,
         Piggyback,

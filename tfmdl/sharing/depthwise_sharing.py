@@ -15,7 +15,7 @@ class DepthwiseSharing(SharingMethod):
 
     name = "depthwise_sharing"
 
-    def separable_conv(self, filters, *, strides, last, name):
+    def separable_conv(self, filters, *, strides, number, count, name):
         return DomainSeparableConv2D(
             filters,
             self.domains,

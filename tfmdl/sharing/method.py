@@ -16,15 +16,19 @@ class SharingMethod(abc.ABC):
         base_has_additions: They are trained with the trunk for the base domain, too. Otherwise a base domain has the
             plain network, and trunks of different methods are alike.
         sets_last_pointwise_apart: The last pointwise kernel is each domain's own unless asked otherwise.
+        experts_by: The method that trained the packs of the experts, whose kernels this one mixes; None if it has none.
+        fixed: Ends of the slots that a domain owns or uses but does not train.
 
     Args:
         domains: Names of the domains, in the order of their ids.
         share_last_pointwise: The last pointwise kernel is shared like the others; by default it is each domain's own,
             as the authors have it.
+        soft_layers: Which separable convolutions mix experts: "all", "first:N" or "last:N".
+        experts: Names of the domains whose kernels are mixed.
         dtype: Keras dtype policy of the layers.
 
     Raises:
-        ValueError: if asked to share the last pointwise kernel by a method that does not treat it otherwise.
+        ValueError: if given an option that would change nothing.
     """
 
     name: str
@@ -32,20 +36,26 @@ class SharingMethod(abc.ABC):
     additions: frozenset[str] = frozenset()
     base_has_additions = False
     sets_last_pointwise_apart = False
+    experts_by: str | None = None
+    fixed: tuple[str, ...] = ()
 
-    def __init__(self, domains, *, share_last_pointwise=False, dtype="float32"):
+    def __init__(self, domains, *, share_last_pointwise=False, soft_layers="all", experts=(), dtype="float32"):
         if share_last_pointwise and not self.sets_last_pointwise_apart:
             raise ValueError(
                 f"method {self.name} treats the last pointwise kernel like the others: --share_last_pointwise does not "
                 "apply to it"
             )
+        if (soft_layers != "all" or experts) and not self.experts_by:
+            raise ValueError(f"method {self.name} has no experts to mix: --soft_layers does not apply to it")
         self.domains = tuple(domains)
         self.share_last_pointwise = share_last_pointwise
+        self.soft_layers = soft_layers
+        self.experts = tuple(experts)
         self.dtype = dtype
 
     @abc.abstractmethod
-    def separable_conv(self, filters, *, strides, last, name):
-        """Returns a depthwise 3x3 and pointwise 1x1 convolution; `last` marks the network's last one."""
+    def separable_conv(self, filters, *, strides, number, count, name):
+        """Returns a depthwise 3x3 and pointwise 1x1 convolution, the `number`th, from 1, of the network's `count`."""
 
     @abc.abstractmethod
     def conv(self, filters, *, strides, name):

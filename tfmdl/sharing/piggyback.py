@@ -18,7 +18,7 @@ class Piggyback(SharingMethod):
     default_backbone = "resnet26"
     additions = frozenset({"mask", "depthwise_mask", "pointwise_mask"})
 
-    def separable_conv(self, filters, *, strides, last, name):
+    def separable_conv(self, filters, *, strides, number, count, name):
         return DomainMaskedSeparableConv2D(filters, self.domains, strides=strides, dtype=self.dtype, name=name)
 
     def conv(self, filters, *, strides, name):

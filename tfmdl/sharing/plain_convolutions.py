@@ -10,7 +10,7 @@ class PlainConvolutions(SharingMethod):
     default_backbone = "resnet26"
     refusal: str  # why not on separable convolutions
 
-    def separable_conv(self, filters, *, strides, last, name):
+    def separable_conv(self, filters, *, strides, number, count, name):
         raise ValueError(f"method {self.name} {self.refusal}: use --backbone=resnet26")
 
     def normalization(self, *, name):

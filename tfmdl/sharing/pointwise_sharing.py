@@ -16,20 +16,20 @@ class PointwiseSharing(SharingMethod):
     name = "pointwise_sharing"
     sets_last_pointwise_apart = True
 
-    def separable_conv(self, filters, *, strides, last, name):
+    def separable_conv(self, filters, *, strides, number, count, name):
         return DomainSeparableConv2D(
             filters,
             self.domains,
             strides=strides,
             share_depthwise=False,
-            share_pointwise=self.share_last_pointwise or not last,
+            share_pointwise=self.share_last_pointwise or number < count,
             dtype=self.dtype,
             name=name,
         )
 
     def conv(self, filters, *, strides, name):
         raise ValueError(
-            "method pointwise_sharing shares pointwise kernels, and a plain convolution has none: "
+            f"method {self.name} shares pointwise kernels, and a plain convolution has none: "
             "use --backbone=resnet26_separable"
         )
 

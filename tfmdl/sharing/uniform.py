@@ -9,7 +9,7 @@ class UniformSharing(SharingMethod):
 
     shared: bool
 
-    def separable_conv(self, filters, *, strides, last, name):
+    def separable_conv(self, filters, *, strides, number, count, name):
         return DomainSeparableConv2D(
             filters,
             self.domains,

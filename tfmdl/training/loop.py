@@ -20,6 +20,7 @@ from tfmdl.evaluation.predict import predict_alone
 from tfmdl.locks import locked
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.recipes import Recipe, recipe_for
+from tfmdl.sharing import METHODS
 from tfmdl.training import devices, optimization
 from tfmdl.training.callbacks import CheckpointAndWatch, RestoreMetrics
 from tfmdl.training.checkpoints import Checkpoints, collect, restore
@@ -62,11 +63,15 @@ class Run:
                 f"--init_from adds one domain at a time; received --domain={','.join(config.domains)}"
             )
         self._check_labelled()
+        self.expert_packs = self._expert_packs()
         self.model = MultiDomainClassifier(
-            {domain: info.num_classes for domain, info in self.infos.items()}, config.architecture, config.precision
+            {domain: info.num_classes for domain, info in self.infos.items()},
+            config.architecture,
+            config.precision,
+            (self.trunk.base_domain, *(pack.domain for pack in self.expert_packs)) if self.expert_packs else (),
         )
         if self.trunk:
-            packs.initialize(self.model, self.trunk)
+            packs.initialize(self.model, self.trunk, self.expert_packs)
         self.model.train_only(config.domains, shared=self.trunk is None)
         self.pipeline = TrainPipeline(
             [self._source(domain, config.train_splits) for domain in config.domains],
@@ -78,7 +83,7 @@ class Run:
         self.total_steps = self.recipe.schedule.epochs * self.steps_per_epoch
         if config.max_steps is not None:
             self.total_steps = min(self.total_steps, config.max_steps)
-        self.towers = {domain: self.model.tower(domain) for domain in config.domains}
+        self.towers = {domain: self.model.tower(domain, gates=True) for domain in config.domains}
         self.network = self._compiled()
         self.checkpoints = Checkpoints(self.workdir / "checkpoints")
         self._claim_workdir()  # last: what cannot be run leaves no config.json behind
@@ -116,7 +121,7 @@ class Run:
             if split and split.labelled and "val" not in self.config.train_splits:
                 tally = Tally(info.num_classes)
                 for predictions in predict_alone(self.towers[domain], self._source(domain, ("val",))):
-                    tally.add(predictions.logits, predictions.labels)
+                    tally.add(predictions.logits, predictions.labels, predictions.gates)
                 result[domain] = tally.result()
         return result
 
@@ -132,6 +137,7 @@ class Run:
             "preprocessing": {name: dataclasses.asdict(value) for name, value in self.preprocessing.items()},
             "data": {domain: info.fingerprint for domain, info in self.infos.items()},
             "trunk_fingerprint": self.trunk and self.trunk.fingerprint,
+            "experts": {pack.domain: pack.fingerprint for pack in self.expert_packs},
             "versions": {"tfmdl": tfmdl.__version__, "keras": keras.__version__, "backend": keras.backend.backend()},
         }
 
@@ -183,6 +189,26 @@ class Run:
                 if split in info.splits and not info.splits[split].labelled:
                     raise ValueError(f"the {split} split of {domain!r} has no labels to train on")
 
+    def _expert_packs(self) -> list[packs.Pack]:
+        """Reads the packs whose kernels the method mixes; none for most methods."""
+        config, trained_by = self.config, METHODS[self.config.architecture.method].experts_by
+        if not trained_by:
+            if config.packs:
+                raise ValueError(
+                    f"--packs are for a method that mixes them; received --method={config.architecture.method}"
+                )
+            return []
+        if not self.trunk or not config.packs:
+            raise ValueError(
+                f"--method={config.architecture.method} goes on from domains that --method={trained_by} has trained: "
+                "give --init_from, the run of their trunk, and --packs, their runs"
+            )
+        expert_packs = packs.read_expert_packs(config.packs, self.trunk, config.architecture, self.base)
+        own = next(pack for pack in expert_packs if pack.domain == self.base)
+        if own.label_names != self.infos[self.base].label_names:
+            raise ValueError(f"{own.path} was trained on other classes than {config.data_dir} has for {self.base!r}")
+        return expert_packs
+
     def _claim_workdir(self):
         """Writes config.json, or checks that the one that is there says the same."""
         described = json.loads(json.dumps(self.describe()))
@@ -190,8 +216,12 @@ class Run:
         if path.is_file():
             changed = differences(load_config(self.workdir), self.config)
             before = json.loads(path.read_text())
-            for key, what in (("data", "records in --data_dir"), ("trunk_fingerprint", "trunk in --init_from")):
-                if before.get(key) != described[key]:
+            for key, what in (
+                ("data", "records in --data_dir"),
+                ("trunk_fingerprint", "trunk in --init_from"),
+                ("experts", "experts in --packs"),
+            ):
+                if (before.get(key) or None) != (described[key] or None):
                     changed.append(f"the {what}: was {before.get(key)!r}, now {described[key]!r}")
             if changed:
                 raise ValueError(
@@ -329,6 +359,7 @@ class Run:
                 trunk_fingerprint=trunk_fingerprint,
                 accuracy=evaluations[domain].accuracy if domain in evaluations else None,
                 base=self.trunk is None and domain == self.base,
+                experts=[packs.Expert(pack.domain, pack.fingerprint, pack.path) for pack in self.expert_packs],
             )
 
     def _say_what_next(self, progress):

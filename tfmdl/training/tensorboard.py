@@ -77,6 +77,9 @@ class TensorBoard:
             for domain, evaluation in evaluations.items():
                 tf.summary.scalar(f"accuracy/{domain}", evaluation.accuracy)
                 tf.summary.scalar(f"loss/{domain}", evaluation.loss)
+                for layer, mean_gates in self._model.named_gates(evaluation.gates).items():
+                    for expert, gate in mean_gates.items():
+                        tf.summary.scalar(f"gates/{domain}/{layer}/{expert}", gate)
                 if last or line["epoch"] & (line["epoch"] - 1) == 0:
                     picture = confusion_picture(evaluation.confusion)
                     names = infos[domain].label_names

@@ -1,0 +1,110 @@
+"""Depthwise convolution by a mix of several domains' kernels, which a gate makes for each image."""
+
+import keras
+from keras import ops
+
+from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D, depthwise_conv
+from tfmdl.layers.domain_bank import DomainBank
+
+
+class ExpertBank(DomainBank):
+    """The kernels of the experts. They are there already: no training changes them, and all domains use them."""
+
+    pooled = True
+
+    def build(self, shape):
+        super().build(shape)
+        for variable in self.variable_of.values():
+            variable.trainable = False
+
+
+class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
+    """Depthwise 2-D convolution whose output is a weighted sum of those by the kernels of several domains, the experts.
+
+    The weights are each image's own: the mean of the input over all positions, a dense layer, ReLU, a dense layer and
+    a softmax over the experts. These dense layers, the gate, are the domain's; the kernels are frozen. Since a
+    convolution is linear in its kernel, the kernels are mixed and not the outputs: one convolution with a kernel an
+    image. Gates are float32 under any dtype policy.
+
+    Args:
+        domains: Names of the domains, in the order of their ids.
+        experts: Names of the domains whose kernels are mixed.
+        kernel_size: Height and width of the kernels.
+        strides: Stride along height and width.
+        kernel_initializer: As in `DomainDepthwiseConv2D`.
+
+    Input shape: (batch, height, width, channels).
+    Output shape: (batch, ceil(height / strides), ceil(width / strides), channels): padding is "same".
+
+    Raises:
+        ValueError: if `experts` is empty or names one twice, or `kernel_size` or `strides` is not positive.
+
+    Reference: Guo et al., "Depthwise Convolution is All You Need for Learning Multiple Visual Domains", AAAI 2019,
+    soft sharing of trained depthwise filters.
+    """
+
+    _bank = ExpertBank
+
+    def __init__(self, domains, experts, kernel_size=3, strides=1, kernel_initializer=None, **kwargs):
+        if not experts or len(set(experts)) != len(experts):
+            raise ValueError(f"`experts` must name at least one domain, each once; received experts={experts}")
+        super().__init__(experts, kernel_size, strides, kernel_initializer=kernel_initializer, **kwargs)
+        self.domains = tuple(domains)
+        self.experts = tuple(experts)
+        self.gate = _DomainGate(domains, len(experts), name="gate")
+        self.observer = None  # is called with the gates, (batch, experts), where it is set
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.gate.build(input_shape)
+
+    def call(self, inputs, domain):
+        gates = self.gate(inputs, domain=domain)
+        if self.observer is not None:
+            self.observer(gates)
+        mixed = ops.tensordot(gates, ops.cast(self.kernel.stacked(), "float32"), axes=1)
+        return depthwise_conv(inputs, ops.cast(mixed, self.compute_dtype), self.strides)
+
+    def get_config(self):
+        config = {**super().get_config(), "experts": list(self.experts)}
+        del config["shared"]
+        return config
+
+
+class _DomainGate(keras.layers.Layer):
+    """Weights of the experts for each image, (batch, experts) float32, that sum to one."""
+
+    def __init__(self, domains, num_experts, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.num_experts = num_experts
+
+        def bank(name, initializer):
+            return DomainBank(domains, initializer=initializer, dtype="float32", name=name)
+
+        self.hidden_kernel = bank("hidden_kernel", "glorot_uniform")
+        self.hidden_bias = bank("hidden_bias", "zeros")
+        self.kernel = bank("kernel", "glorot_uniform")
+        self.bias = bank("bias", "zeros")
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        hidden = channels // 4 + 1
+        self.hidden_kernel.build((channels, hidden))
+        self.hidden_bias.build((hidden,))
+        self.kernel.build((hidden, self.num_experts))
+        self.bias.build((self.num_experts,))
+
+    def call(self, inputs, domain):
+        x = ops.mean(ops.cast(inputs, "float32"), axis=(1, 2))
+        x = ops.relu(_dense(x, self.hidden_kernel.select(domain), self.hidden_bias.select(domain)))
+        return ops.softmax(_dense(x, self.kernel.select(domain), self.bias.select(domain)))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_experts)
+
+
+def _dense(x, kernel, bias):
+    """Applies one dense layer to (batch, channels), or to each row its own."""
+    if len(kernel.shape) == 2:
+        return ops.matmul(x, kernel) + bias
+    return ops.squeeze(ops.matmul(x[:, None], kernel), axis=1) + bias
