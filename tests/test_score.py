@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
+from tfmdl.config import Preprocessing
 from tfmdl.evaluation.decathlon import read_percentages
-from tfmdl.score import parse_sizes, scores_of
+from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.packs import write_pack
+from tfmdl.score import accuracies_of_runs, parse_sizes, scores_of
 
 
 @pytest.fixture
@@ -52,6 +55,39 @@ def test_other_domains_are_scored_against_given_baselines():
 def test_what_cannot_be_scored_is_named(accuracies, baselines, sizes, message):
     with pytest.raises(ValueError, match=message):
         scores_of(accuracies, baselines, sizes)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Returns a function that writes what a finished run leaves that counts here, and returns its folder."""
+
+    def write(name, domain, method, accuracy):
+        model = MultiDomainClassifier({domain: 2}, Architecture(method, width=2, blocks_per_stage=1))
+        write_pack(
+            tmp_path / name / "packs" / f"{domain}.safetensors",
+            model,
+            domain,
+            label_names=["no", "yes"],
+            category_ids=[0, 1],
+            preprocessing=Preprocessing(8, 8, 8, 8, (0.5,) * 3, (0.2,) * 3),
+            trunk_fingerprint="0",
+            accuracy=accuracy,
+        )
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_individual_runs_are_baselines(finished):
+    a, b = finished("a", "mine", "individual", 0.8), finished("b", "other", "individual", 0.7)
+    assert accuracies_of_runs([a, b]) == {"mine": 0.8, "other": 0.7}
+    for runs, message in (
+        ([finished("c", "mine", "pointwise_sharing", 0.8)], "must be runs of --method=individual; .* is of pointwise"),
+        ([finished("d", "mine", "individual", None)], "d/.* has no accuracy on val"),
+        ([a, finished("e", "mine", "individual", 0.1)], "names two runs of domain 'mine'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            accuracies_of_runs(runs)
 
 
 def run(*arguments):

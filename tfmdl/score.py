@@ -1,8 +1,8 @@
 """The Visual Decathlon score of accuracies in a file: `python -m tfmdl.score FILE.json`.
 
-FILE.json holds test accuracies in percent by domain, {"gtsrb": 99.27, ...}. For domains that the Visual Decathlon has
-not, --baselines names a file with the accuracies in percent that the score is taken against, and --test_sizes the
-numbers of test images.
+FILE.json holds accuracies in percent by domain, {"gtsrb": 99.27, ...}. For domains that the Visual Decathlon has not,
+the score is taken against the accuracies in percent of another file, --baselines, or against those on val of runs of
+train.py --method=individual, --baseline_runs; --test_sizes are the numbers of images that FILE.json was measured on.
 """
 
 from absl import app, flags
@@ -17,6 +17,35 @@ from tfmdl.evaluation.decathlon import (
     score_table,
     title_of,
 )
+
+INDIVIDUAL = "individual"
+
+
+def accuracies_of_runs(workdirs: list[str]) -> dict[str, float]:
+    """Returns the accuracies on val, in 0..1 by domain, of finished runs of individual networks.
+
+    Raises:
+        FileNotFoundError: if a run is not finished.
+        ValueError: if a run is of another method or has no accuracy, or two runs are of one domain.
+    """
+    # Here, because they bring TensorFlow along, for which no other score need wait.
+    import tfmdl.quiet  # isort: skip  # noqa: F401
+    from tfmdl.packs import read_packs
+
+    accuracies = {}
+    for workdir in workdirs:
+        for pack in read_packs(workdir):
+            if pack.architecture.method != INDIVIDUAL:
+                raise ValueError(
+                    f"--baseline_runs must be runs of --method={INDIVIDUAL}; "
+                    f"{pack.path} is of {pack.architecture.method}"
+                )
+            if pack.accuracy is None:
+                raise ValueError(f"--baseline_runs: {pack.path} has no accuracy on val, which it was trained on")
+            if pack.domain in accuracies:
+                raise ValueError(f"--baseline_runs names two runs of domain {pack.domain!r}")
+            accuracies[pack.domain] = pack.accuracy
+    return accuracies
 
 
 def parse_sizes(items: list[str]) -> dict[str, int]:
@@ -51,17 +80,18 @@ def scores_of(
         for domain in accuracies:
             if domain not in DECATHLON:
                 raise ValueError(
-                    f"domain {domain!r} is not one of the Visual Decathlon ({', '.join(DECATHLON)}): give --baselines"
+                    f"domain {domain!r} is not one of the Visual Decathlon ({', '.join(DECATHLON)}): give --baselines "
+                    "or --baseline_runs"
                 )
         return decathlon_scores(accuracies, sizes)
     scores = {}
     for domain, accuracy in accuracies.items():
         if domain not in baselines:
-            raise ValueError(f"--baselines has no accuracy for domain {domain!r}")
+            raise ValueError(f"the baselines have no accuracy for domain {domain!r}")
         if domain not in sizes and domain not in DECATHLON:
             raise ValueError(f"the number of test images of {domain!r} is not known: add --test_sizes={domain}:NUMBER")
         if baselines[domain] == 1:
-            raise ValueError(f"--baselines: a baseline must be below 100 to be scored against; {domain!r} has 100")
+            raise ValueError(f"a baseline must be below 100 to be scored against; {domain!r} has 100")
         num_test = sizes[domain] if domain in sizes else DECATHLON[domain].num_test
         scores[domain] = domain_score(accuracy, num_test, baselines[domain])
     return scores
@@ -70,7 +100,17 @@ def scores_of(
 def define_flags():
     # Not at import: other command lines have flags of their own.
     flags.DEFINE_string("baselines", None, "File of baseline accuracies in percent, by domain.")
+    flags.DEFINE_list("baseline_runs", [], "Instead: runs of individual networks, whose accuracies on val count.")
     flags.DEFINE_list("test_sizes", [], "DOMAIN:NUMBER of test images, where it is not the Visual Decathlon's.")
+
+
+def baselines_of_flags() -> dict[str, float] | None:
+    """Returns the baselines that the flags name, or None for the Visual Decathlon's."""
+    if flags.FLAGS.baselines and flags.FLAGS.baseline_runs:
+        raise ValueError("give either --baselines or --baseline_runs; received both")
+    if flags.FLAGS.baselines:
+        return read_percentages(flags.FLAGS.baselines)
+    return accuracies_of_runs(flags.FLAGS.baseline_runs) or None
 
 
 def main(argv):
@@ -78,7 +118,7 @@ def main(argv):
         if len(argv) != 2:
             raise ValueError(f"expected one FILE.json of accuracies; received {len(argv) - 1} arguments")
         accuracies = read_percentages(argv[1])
-        baselines = read_percentages(flags.FLAGS.baselines) if flags.FLAGS.baselines else None
+        baselines = baselines_of_flags()
         scores = scores_of(accuracies, baselines, parse_sizes(flags.FLAGS.test_sizes))
         title = title_of(scores) if baselines is None else "sum of points against the given baselines"
         table_console().print(score_table(accuracies, scores, title))
