@@ -87,7 +87,7 @@ def test_bad_campaigns_are_refused(config, changes, message):
 def test_a_folder_takes_one_campaign_which_may_grow(config):
     claim(config(domains=("tiny",)))
     claim(config(domains=("tiny", "ucf101"), seeds=(0, 1)))
-    with pytest.raises(ValueError, match=r"(?s)another.* settings.*--epochs: was None, now 7"):
+    with pytest.raises(ValueError, match=r"(?s)other settings.*--epochs: was None, now 7"):
         claim(config(epochs=7))
 
 

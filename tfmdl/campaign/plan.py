@@ -190,11 +190,10 @@ class _Planner:
         return self.config.backbone or METHODS[method].default_backbone
 
     def _trunk(self, method):
-        backbone = self._backbone(method)
-        trains_with_it = METHODS[method].base_has_additions
+        trained_by = method if METHODS[method].base_has_additions else "individual"
         workdir = trunk_of(self.config, method, self.seed)
-        flags = (f"--method={method if trains_with_it else 'individual'}", f"--backbone={backbone}")
-        return self._run("trunk", method, self.config.base, workdir, flags, (), self.config.base_epochs)
+        flags = (f"--method={trained_by}", f"--backbone={self._backbone(method)}")
+        return self._run("trunk", trained_by, self.config.base, workdir, flags, (), self.config.base_epochs)
 
     def _added(self, row, domain):
         trunk = trunk_of(self.config, row.method, self.seed)
