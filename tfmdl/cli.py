@@ -5,7 +5,7 @@ import sys
 
 from rich.console import Console
 
-PIPED_WIDTH = 140
+PIPED_WIDTH = 240
 
 
 @contextlib.contextmanager

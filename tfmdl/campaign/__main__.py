@@ -19,7 +19,7 @@ from tfmdl.backbones import BACKBONES
 from tfmdl.campaign import runner
 from tfmdl.campaign.costs import Costs, duration
 from tfmdl.campaign.plan import CampaignConfig, claim, plan, rows_of
-from tfmdl.campaign.report import write_report
+from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
 from tfmdl.cli import report_errors, table_console
 from tfmdl.data.records import INFO_FILE
@@ -112,6 +112,7 @@ def main(argv):
             return
         failed = [] if FLAGS.report_only else run_all(config, runs)
         results = collect(config, rows_of(config), runs, FLAGS.split, FLAGS.labels_dir, FLAGS.baselines)
+        table_console().print(summary(config, results))
         print("wrote " + " and ".join(map(str, write_report(config, results))))
     if failed:
         print(f"error: {len(failed)} of {len(runs)} runs failed, see above", file=sys.stderr)

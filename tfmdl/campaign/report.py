@@ -8,6 +8,8 @@ import os
 import pathlib
 import statistics
 
+from rich.table import Table
+
 import tfmdl
 from tfmdl.campaign import figures
 from tfmdl.campaign.plan import CampaignConfig
@@ -20,9 +22,10 @@ NOT_RUN = "not run"
 
 @dataclasses.dataclass(frozen=True)
 class TableCell:
-    """A cell: its text, a link (relative to the report) or None, and how good it is among its column, in 0..1."""
+    """A cell: its text, what stands behind it where there is room, a link relative to the report, its rank in 0..1."""
 
     text: str
+    note: str = ""
     link: str | None = None
     rank: float | None = None
 
@@ -46,6 +49,17 @@ def write_report(config: CampaignConfig, results: Results) -> tuple[pathlib.Path
         _write(folder / "report.md", _markdown(config, sections)),
         _write(folder / "report.html", _html(config, sections)),
     )
+
+
+def summary(config: CampaignConfig, results: Results) -> Table:
+    """Returns the first table of the report, for the terminal."""
+    section = _table_section(config, results)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(section.header):
+        table.add_column(name, justify="right" if index else "left", overflow="fold", no_wrap=not index)
+    for row in section.rows:
+        table.add_row(*(cell.text for cell in row))
+    return table
 
 
 def _write(path, text):
@@ -96,11 +110,12 @@ def _table_section(config, results):
             cell = result.cells[domain]
             printed = _printed(results, result.row.method, domain, config)
             link = os.path.relpath(cell.runs[0].workdir, config.workdir)
-            cells.append(TableCell(_percent(cell.accuracies) + printed, link, ranks[domain].get(result.row.name)))
+            cells.append(TableCell(_percent(cell.accuracies), printed, link, ranks[domain].get(result.row.name)))
         mean = result.mean(results.domains)
         cells.append(TableCell("" if mean is None else f"{100 * mean:.2f}"))
         score = result.score
-        cells.append(TableCell(f"{score.points:,.0f} ({score.lower:,.0f} to {score.upper:,.0f})" if score else ""))
+        interval = f" ({score.lower:,.0f} to {score.upper:,.0f})" if score else ""
+        cells.append(TableCell(f"{score.points:,.0f}" if score else "", interval))
         cells.append(TableCell(f"{result.cost.multiple:.2f}x" if result.cost else ""))
         rows.append(tuple(cells))
     return Section("The table", text, ("method", *results.domains, "mean", "S", "parameters"), tuple(rows))
@@ -222,7 +237,7 @@ def _runs_section(config, results):
             for run, accuracy in zip(cell.runs, cell.accuracies, strict=True):
                 link = os.path.relpath(run.workdir, config.workdir)
                 texts = (result.row.name, domain, str(run.seed), f"{100 * accuracy:.2f}", f"{cell.num_images:,}")
-                rows.append((*(TableCell(text) for text in texts), TableCell(link, link)))
+                rows.append((*(TableCell(text) for text in texts), TableCell(link, link=link)))
     text = (
         f"Accuracy on {results.split} in %. A folder has config.json, log.txt, metrics.jsonl and TensorBoard's events."
     )
@@ -258,7 +273,7 @@ def _markdown(config, sections):
         lines.append("| " + " | ".join(section.header) + " |")
         lines.append("|" + "---|" * len(section.header))
         for row in section.rows:
-            cells = (f"[{cell.text}]({cell.link})" if cell.link == cell.text else cell.text for cell in row)
+            cells = (f"[{cell.text}]({cell.link})" if cell.link == cell.text else cell.text + cell.note for cell in row)
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -304,4 +319,4 @@ def _html_cell(cell):
         link = html.escape(cell.link, quote=True)
         text = f'<a href="{link}/" title="{link}">{text}</a>'
     shade = "" if cell.rank is None else f' style="background: rgb(var(--good) / {0.4 * cell.rank:.2f})"'
-    return f"<td{shade}>{text}</td>"
+    return f"<td{shade}>{text}{html.escape(cell.note)}</td>"
