@@ -18,7 +18,7 @@ from rich.table import Table
 from tfmdl.backbones import BACKBONES
 from tfmdl.campaign import runner
 from tfmdl.campaign.costs import Costs, duration
-from tfmdl.campaign.plan import CampaignConfig, claim, plan, rows_of
+from tfmdl.campaign.plan import CampaignConfig, claim, is_claimed, plan, rows_of
 from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
 from tfmdl.cli import report_errors, table_console
@@ -122,8 +122,9 @@ def main(argv):
 def run_all(config, runs):
     """Runs what is missing; returns what failed."""
     with locked(config.workdir, "campaign"):
+        if not is_claimed(config):
+            runner.check_flags(runs[0])  # before the folder is bound to flags that cannot work
         claim(config)
-        runner.check_flags(runs[0])
         try:
             return runner.execute(runs, FLAGS.jobs)
         except runner.Stopped as stopped:

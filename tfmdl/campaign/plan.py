@@ -243,6 +243,11 @@ def trunk_of(config: CampaignConfig, method: str, seed: int) -> pathlib.Path:
     return pathlib.Path(config.workdir, f"seed{seed}", "trunks", name)
 
 
+def is_claimed(config: CampaignConfig) -> bool:
+    """Returns whether there is a campaign in the folder."""
+    return pathlib.Path(config.workdir, CAMPAIGN_FILE).is_file()
+
+
 def claim(config: CampaignConfig) -> None:
     """Writes campaign.json, or checks that the one that is there is of a campaign with the same settings.
 
