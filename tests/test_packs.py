@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 from tfmdl.config import Preprocessing, RunConfig, write_json
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import (
+    Expert,
     compose,
-    domain_without_additions,
+    domains_without_additions,
     fingerprint,
     initialize,
     load_model,
@@ -37,12 +38,13 @@ def moved(model, owners, seed):
     """Moves all that `owners` own, as training would."""
     random = np.random.default_rng(seed)
     for variable in model.variables:
-        if slot_and_owner(variable)[1] in owners:
+        slot, owner = slot_and_owner(variable)
+        if owner in owners and not model.is_fixed(slot):
             variable.assign(np.asarray(variable) * random.uniform(0.7, 1.3, variable.shape) + 0.01)
     return model
 
 
-def save_pack(path, model, domain, trunk_fingerprint, base=False):
+def save_pack(path, model, domain, trunk_fingerprint, base=False, experts=()):
     write_pack(
         path,
         model,
@@ -53,6 +55,7 @@ def save_pack(path, model, domain, trunk_fingerprint, base=False):
         trunk_fingerprint=trunk_fingerprint,
         accuracy=0.5,
         base=base,
+        experts=[Expert(pack.domain, pack.fingerprint, pack.path) for pack in experts],
     )
 
 
@@ -75,6 +78,11 @@ class Fleet:
 
     def pack(self, run, domain):
         return read_pack(self.folder / run / "packs" / f"{domain}.safetensors")
+
+
+def read_packs_of(folder, run):
+    """The packs of a run, none where there is no such run."""
+    return read_packs(folder / run) if (folder / run).is_dir() else []
 
 
 def save_trunk(folder, architecture):
@@ -103,11 +111,17 @@ def fleet(tmp_path_factory):
         models[run] = save_trunk(folder / run, architecture)
     for seed, (method, domain) in enumerate(itertools.product(METHODS, ("added", "other"))):
         run = f"{method}-{domain}"
-        model = MultiDomainClassifier({domain: CLASSES[domain]}, Architecture(method, width=WIDTH))
         trunk = read_trunk(folder / base_of(method))
-        initialize(model, trunk)
+        trained_by = METHODS[method].experts_by
+        experts = [pack for name in CLASSES if trained_by for pack in read_packs_of(folder, f"{trained_by}-{name}")]
+        names = ("base", *(pack.domain for pack in experts)) if experts else ()
+        model = MultiDomainClassifier(
+            {domain: CLASSES[domain]}, Architecture(method, width=WIDTH), experts=names
+        )
+        initialize(model, trunk, experts)
         models[run] = moved(model, (domain,), seed)
-        save_pack(folder / run / "packs" / f"{domain}.safetensors", model, domain, trunk.fingerprint)
+        path = folder / run / "packs" / f"{domain}.safetensors"
+        save_pack(path, model, domain, trunk.fingerprint, experts=experts)
         config = RunConfig((domain,), "data", "run", init_from=str(folder / base_of(method)))
         write_json(folder / run / "config.json", {"run": config.to_json()})
     return Fleet(folder, models)
@@ -145,7 +159,7 @@ def test_trunk_and_packs_are_the_models_that_wrote_them(method, fleet, images):
             slot_and_owner(variable)[0]: bank.stored(owner)
             for bank in wrote.banks()
             for owner, variable in bank.variable_of.items()
-            if owner == pack.domain
+            if owner == pack.domain and not bank.pooled
         }
         assert own.keys() == pack.tensors.keys() and own
         for slot, value in own.items():
@@ -174,22 +188,22 @@ def test_a_trunk_of_a_method_that_adds_is_the_plain_network(method, fleet, image
     new = MultiDomainClassifier({"added": 2}, Architecture(method, width=WIDTH))
     initialize(new, trunk)
     np.testing.assert_array_equal(new.features(images, "added"), wrote.features(images, "base"))
-    other = MultiDomainClassifier({"added": 2}, Architecture("individual", "resnet26", WIDTH))
+    other = MultiDomainClassifier({"added": 2}, Architecture("individual", METHODS[method].default_backbone, WIDTH))
     if METHODS[method].base_has_additions:
         with pytest.raises(ValueError, match="trunk.safetensors has .*, which method individual has no use for"):
             initialize(other, trunk)
     else:
-        assert trunk.tensors.keys() == fleet.trunk("plain").tensors.keys()
+        assert trunk.tensors.keys() == fleet.trunk(base_of(method)).tensors.keys()
         initialize(other, trunk)
 
 
 @pytest.mark.parametrize("method", ADDING)
 def test_the_base_domain_is_counted_without_what_it_lacks(method, fleet):
-    packs = [fleet.pack(f"{method}-added", "added"), fleet.pack("plain", "base")]
-    model = compose(fleet.trunk("plain"), packs)
-    assert domain_without_additions(model, packs) == "base"
-    assert domain_without_additions(model, packs[:1]) is None
-    counted = count(model, "base")
+    packs = [fleet.pack(f"{method}-added", "added"), fleet.pack(base_of(method), "base")]
+    model = compose(fleet.trunk(base_of(method)), packs)
+    assert domains_without_additions(model, packs) == ["base"]
+    assert domains_without_additions(model, packs[:1]) == []
+    counted = count(model, ["base"])
     if not METHODS[method].base_has_additions:
         assert counted.own["base"] < counted.own["added"] == count(model).own["base"]
 
@@ -201,7 +215,7 @@ def test_only_the_base_domain_may_lack_what_a_method_adds(method, fleet):
     slot = next(slot for slot in pack.tensors if model.is_addition(slot))
     lacking = {name: value for name, value in pack.tensors.items() if name != slot}
     with pytest.raises(ValueError, match=f"{pack.path}: lacks {slot}"):
-        compose(fleet.trunk("plain"), [dataclasses.replace(pack, tensors=lacking)])
+        compose(fleet.trunk(base_of(method)), [dataclasses.replace(pack, tensors=lacking)])
 
 
 def test_masks_are_packed_as_bits(fleet):
