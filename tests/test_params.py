@@ -67,12 +67,14 @@ def test_what_a_domain_owns_on_the_plain_network(method, base_own, own):
 
 def test_what_a_domain_owns_under_soft_sharing():
     width, domains = 4, ("base", "a", "b")
-    classes = dict.fromkeys(domains, 2)
     soft, hard = (
-        count(MultiDomainClassifier(classes, Architecture(method, width=width)), ("base",))
+        count(
+            MultiDomainClassifier(dict.fromkeys(domains, 2), Architecture(method, width=width, blocks_per_stage=1)),
+            ("base",),
+        )
         for method in ("soft_sharing", "pointwise_sharing")
     )
-    channels = [3, width, *[2 * width] * 7, 2 * width, *[4 * width] * 7, 4 * width, *[8 * width] * 7]
+    channels = [3, width, 2 * width, 2 * width, 4 * width, 4 * width, 8 * width]
     depthwise = sum(9 * c for c in channels)
     gates = sum((c + 1) * (c // 4 + 1) + (c // 4 + 2) * len(domains) for c in channels)
     assert soft.shared == hard.shared + len(domains) * depthwise
