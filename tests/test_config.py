@@ -13,7 +13,7 @@ FULL = RunConfig(
     domains=("a", "b"),
     data_dir="elsewhere",
     workdir="other",
-    architecture=Architecture("individual", "resnet26", 8, True, 2),
+    architecture=Architecture("individual", "resnet26", 8, True, 2, "first:3"),
     init_from="trunk",
     recipe="quick",
     epochs=7,
@@ -29,12 +29,19 @@ FULL = RunConfig(
     cache=True,
     checkpoint_every=11,
     profile_steps=(2, 3),
+    packs=("one", "two"),
 )
 
 
 @pytest.mark.parametrize("config", [PLAIN, FULL])
 def test_json_round_trip(config):
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_a_configuration_from_before_soft_sharing():
+    fields = PLAIN.to_json()
+    del fields["packs"], fields["architecture"]["soft_layers"]
+    assert RunConfig.from_json(fields) == PLAIN
 
 
 def test_preprocessing_json_round_trip():

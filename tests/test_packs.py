@@ -12,11 +12,13 @@ from safetensors.numpy import load_file, save_file
 from tfmdl.config import Preprocessing, RunConfig, write_json
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import (
+    Expert,
     compose,
-    domain_without_additions,
+    domains_without_additions,
     fingerprint,
     initialize,
     load_model,
+    read_expert_packs,
     read_pack,
     read_packs,
     read_tensors,
@@ -33,16 +35,21 @@ CLASSES = {"base": 3, "added": 2, "other": 4}
 WIDTH = 2
 
 
+def small(method="pointwise_sharing", **options):
+    return Architecture(method, width=WIDTH, blocks_per_stage=1, **options)
+
+
 def moved(model, owners, seed):
     """Moves all that `owners` own, as training would."""
     random = np.random.default_rng(seed)
     for variable in model.variables:
-        if slot_and_owner(variable)[1] in owners:
+        slot, owner = slot_and_owner(variable)
+        if owner in owners and not model.is_fixed(slot):
             variable.assign(np.asarray(variable) * random.uniform(0.7, 1.3, variable.shape) + 0.01)
     return model
 
 
-def save_pack(path, model, domain, trunk_fingerprint, base=False):
+def save_pack(path, model, domain, trunk_fingerprint, base=False, experts=()):
     write_pack(
         path,
         model,
@@ -53,6 +60,7 @@ def save_pack(path, model, domain, trunk_fingerprint, base=False):
         trunk_fingerprint=trunk_fingerprint,
         accuracy=0.5,
         base=base,
+        experts=[Expert(pack.domain, pack.fingerprint, pack.path) for pack in experts],
     )
 
 
@@ -77,6 +85,11 @@ class Fleet:
         return read_pack(self.folder / run / "packs" / f"{domain}.safetensors")
 
 
+def read_packs_of(folder, run):
+    """The packs of a run, none where there is no such run."""
+    return read_packs(folder / run) if (folder / run).is_dir() else []
+
+
 def save_trunk(folder, architecture):
     """Writes what a trunk's run leaves, and returns its model."""
     model = MultiDomainClassifier({"base": 3}, architecture)
@@ -99,15 +112,19 @@ def fleet(tmp_path_factory):
         ("base", "pointwise_sharing", "resnet26_separable"),
         ("plain", "individual", "resnet26"),
     ):
-        architecture = Architecture(method, backbone, WIDTH)
+        architecture = small(method, backbone=backbone)
         models[run] = save_trunk(folder / run, architecture)
     for seed, (method, domain) in enumerate(itertools.product(METHODS, ("added", "other"))):
         run = f"{method}-{domain}"
-        model = MultiDomainClassifier({domain: CLASSES[domain]}, Architecture(method, width=WIDTH))
         trunk = read_trunk(folder / base_of(method))
-        initialize(model, trunk)
+        trained_by = METHODS[method].experts_by
+        experts = [pack for name in CLASSES if trained_by for pack in read_packs_of(folder, f"{trained_by}-{name}")]
+        names = ("base", *(pack.domain for pack in experts)) if experts else ()
+        model = MultiDomainClassifier({domain: CLASSES[domain]}, small(method), experts=names)
+        initialize(model, trunk, experts)
         models[run] = moved(model, (domain,), seed)
-        save_pack(folder / run / "packs" / f"{domain}.safetensors", model, domain, trunk.fingerprint)
+        path = folder / run / "packs" / f"{domain}.safetensors"
+        save_pack(path, model, domain, trunk.fingerprint, experts=experts)
         config = RunConfig((domain,), "data", "run", init_from=str(folder / base_of(method)))
         write_json(folder / run / "config.json", {"run": config.to_json()})
     return Fleet(folder, models)
@@ -137,7 +154,7 @@ def test_trunk_and_packs_are_the_models_that_wrote_them(method, fleet, images):
     base = base_of(method)
     packs = [fleet.pack(base, "base"), *(fleet.pack(f"{method}-{name}", name) for name in ("added", "other"))]
     model = compose(fleet.trunk(base), packs)
-    assert model.architecture == Architecture(method, width=WIDTH)
+    assert model.architecture == small(method)
     for pack, run in zip(packs, (base, f"{method}-added", f"{method}-other"), strict=True):
         wrote = fleet.models[run]
         np.testing.assert_array_equal(logits(model, pack.domain, images), logits(wrote, pack.domain, images))
@@ -145,7 +162,7 @@ def test_trunk_and_packs_are_the_models_that_wrote_them(method, fleet, images):
             slot_and_owner(variable)[0]: bank.stored(owner)
             for bank in wrote.banks()
             for owner, variable in bank.variable_of.items()
-            if owner == pack.domain
+            if owner == pack.domain and not bank.pooled
         }
         assert own.keys() == pack.tensors.keys() and own
         for slot, value in own.items():
@@ -154,7 +171,7 @@ def test_trunk_and_packs_are_the_models_that_wrote_them(method, fleet, images):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_new_domain_starts_from_the_base_domain(method, fleet, images):
-    model = MultiDomainClassifier({"added": 2}, Architecture(method, width=WIDTH))
+    model = MultiDomainClassifier({"added": 2}, small(method))
     initialize(model, fleet.trunk(base_of(method)))
     wanted = fleet.models[base_of(method)].features(images, "base")
     np.testing.assert_allclose(model.features(images, "added"), wanted, rtol=1e-5, atol=1e-6)
@@ -166,30 +183,30 @@ ADDING = [name for name, method in METHODS.items() if method.additions]
 @pytest.mark.parametrize("method", ADDING)
 def test_a_trunk_of_a_method_that_adds_is_the_plain_network(method, fleet, images, tmp_path):
     """Unless its base domain has additions: other methods then say what they have no use for."""
-    wrote = save_trunk(tmp_path, Architecture(method, width=WIDTH))
+    wrote = save_trunk(tmp_path, small(method))
     trunk, packs = read_trunk(tmp_path), read_packs(tmp_path)
     assert packs[0].trunk_fingerprint == trunk.fingerprint
     model = compose(trunk, packs)
     np.testing.assert_array_equal(logits(model, "base", images), logits(wrote, "base", images))
-    new = MultiDomainClassifier({"added": 2}, Architecture(method, width=WIDTH))
+    new = MultiDomainClassifier({"added": 2}, small(method))
     initialize(new, trunk)
     np.testing.assert_array_equal(new.features(images, "added"), wrote.features(images, "base"))
-    other = MultiDomainClassifier({"added": 2}, Architecture("individual", "resnet26", WIDTH))
+    other = MultiDomainClassifier({"added": 2}, small("individual", backbone=METHODS[method].default_backbone))
     if METHODS[method].base_has_additions:
         with pytest.raises(ValueError, match="trunk.safetensors has .*, which method individual has no use for"):
             initialize(other, trunk)
     else:
-        assert trunk.tensors.keys() == fleet.trunk("plain").tensors.keys()
+        assert trunk.tensors.keys() == fleet.trunk(base_of(method)).tensors.keys()
         initialize(other, trunk)
 
 
 @pytest.mark.parametrize("method", ADDING)
 def test_the_base_domain_is_counted_without_what_it_lacks(method, fleet):
-    packs = [fleet.pack(f"{method}-added", "added"), fleet.pack("plain", "base")]
-    model = compose(fleet.trunk("plain"), packs)
-    assert domain_without_additions(model, packs) == "base"
-    assert domain_without_additions(model, packs[:1]) is None
-    counted = count(model, "base")
+    packs = [fleet.pack(f"{method}-added", "added"), fleet.pack(base_of(method), "base")]
+    model = compose(fleet.trunk(base_of(method)), packs)
+    assert domains_without_additions(model, packs) == ["base"]
+    assert domains_without_additions(model, packs[:1]) == []
+    counted = count(model, ["base"])
     if not METHODS[method].base_has_additions:
         assert counted.own["base"] < counted.own["added"] == count(model).own["base"]
 
@@ -201,13 +218,13 @@ def test_only_the_base_domain_may_lack_what_a_method_adds(method, fleet):
     slot = next(slot for slot in pack.tensors if model.is_addition(slot))
     lacking = {name: value for name, value in pack.tensors.items() if name != slot}
     with pytest.raises(ValueError, match=f"{pack.path}: lacks {slot}"):
-        compose(fleet.trunk("plain"), [dataclasses.replace(pack, tensors=lacking)])
+        compose(fleet.trunk(base_of(method)), [dataclasses.replace(pack, tensors=lacking)])
 
 
 def test_masks_are_packed_as_bits(fleet):
     pack = fleet.pack("piggyback-added", "added")
     masks = {slot: value for slot, value in pack.tensors.items() if slot.endswith("/mask")}
-    assert len(masks) == 25
+    assert len(masks) == 7
     for slot, value in masks.items():
         weights = fleet.trunk("plain").tensors[slot.removesuffix("mask") + "kernel"].size
         assert (value.dtype, value.shape) == (np.uint8, (-(-weights // 8),))
@@ -220,7 +237,7 @@ def test_the_header_says_what_a_pack_is(fleet):
     pack = fleet.pack("individual-added", "added")
     assert (pack.domain, pack.label_names, pack.category_ids) == ("added", ["added 0", "added 1"], [10, 11])
     assert (pack.preprocessing, pack.accuracy) == (PREPROCESSING, 0.5)
-    assert pack.architecture == Architecture("individual", width=WIDTH)
+    assert pack.architecture == small("individual")
     assert pack.trunk_fingerprint == fleet.trunk().fingerprint
 
 
@@ -253,12 +270,140 @@ def test_the_fingerprint_is_of_names_types_shapes_and_values():
     assert fingerprint({"a": strided}) == fingerprint({"a": strided.copy()})
 
 
+# Packs that mix the kernels of others
+
+
+def test_soft_packs_stand_beside_those_of_pointwise_sharing(fleet, images):
+    """Base domain, a domain with gates and one without, which is no less itself in a mixed batch."""
+    packs = [
+        fleet.pack("pointwise_sharing-other", "other"),
+        fleet.pack("base", "base"),
+        fleet.pack("soft_sharing-added", "added"),
+    ]
+    runs = ("pointwise_sharing-other", "base", "soft_sharing-added")
+    model = compose(fleet.trunk(), packs)
+    assert model.method.experts == ("base", "added", "other")
+    assert domains_without_additions(model, packs) == ["other", "base"]
+    mixed = model({"image": images, "domain": np.array([0, 1, 2], "int32")})
+    for index, (pack, run) in enumerate(zip(packs, runs, strict=True)):
+        wanted = logits(fleet.models[run], pack.domain, images)
+        np.testing.assert_allclose(logits(model, pack.domain, images), wanted, rtol=1e-6, atol=1e-6)
+        first = model.head.offsets[pack.domain]
+        own = np.asarray(mixed)[index, first : first + len(pack.label_names)]
+        np.testing.assert_allclose(own, wanted[index], rtol=1e-5, atol=1e-5)
+    for index, domain in enumerate(("base", "other")):
+        (_, gates) = model.tower(domain, gates=True)(images)
+        assert (np.asarray(gates) == np.eye(3)[2 * index]).all()  # exactly: its own kernels and no others
+
+
+def soft_pack_of(fleet, folder, experts, seed=5, **options):
+    """Writes the pack of a run that mixed the packs `experts` for "added", and returns it and the model."""
+    architecture = small("soft_sharing", **options)
+    model = MultiDomainClassifier({"added": 2}, architecture, experts=("base", *(pack.domain for pack in experts)))
+    initialize(model, fleet.trunk(), experts)
+    moved(model, ("added",), seed)
+    path = folder / "soft.safetensors"
+    save_pack(path, model, "added", fleet.trunk().fingerprint, experts=experts)
+    return read_pack(path), model
+
+
+def test_a_domain_that_soft_packs_do_not_know_joins_them(fleet, images, tmp_path):
+    """Its kernels are in the bank then, and the gates of the others stay shut for them."""
+    added, other = (fleet.pack(f"pointwise_sharing-{name}", name) for name in ("added", "other"))
+    soft, wrote = soft_pack_of(fleet, tmp_path, [added])
+    model = compose(fleet.trunk(), [soft, other])
+    assert model.method.experts == ("base", "added", "other")
+    (_, gates) = model.tower("added", gates=True)(images)
+    assert (np.asarray(gates)[..., 2] == 0).all() and (np.asarray(gates)[..., :2] > 0).all()
+    for domain, run in (("added", wrote), ("other", fleet.models["pointwise_sharing-other"])):
+        np.testing.assert_allclose(
+            logits(model, domain, images), logits(run, domain, images), rtol=1e-6, atol=1e-6
+        )
+
+
+def test_a_pack_holds_no_kernels_of_others(fleet, images, tmp_path):
+    soft = fleet.pack("soft_sharing-added", "added")
+    assert not [slot for slot in soft.tensors if slot.endswith("depthwise/kernel")]
+    packs = [fleet.pack(f"pointwise_sharing-{name}", name) for name in ("added", "other")]
+    assert soft.experts == tuple(Expert(pack.domain, pack.fingerprint, pack.path) for pack in packs)
+    partly, wrote = soft_pack_of(fleet, tmp_path, packs, soft_layers="last:5")
+    own = [slot for slot in partly.tensors if slot.endswith("depthwise/kernel")]
+    assert own == ["backbone/stage1_block1/conv1/depthwise/kernel", "backbone/stem_conv/depthwise/kernel"]
+    for slot in own:
+        np.testing.assert_array_equal(partly.tensors[slot], packs[0].tensors[slot])
+    np.testing.assert_array_equal(
+        logits(compose(fleet.trunk(), [partly]), "added", images), logits(wrote, "added", images)
+    )
+
+
+def test_soft_packs_of_other_experts_or_layers_are_refused(fleet, tmp_path):
+    other = fleet.pack("soft_sharing-other", "other")
+    packs = [fleet.pack(f"pointwise_sharing-{name}", name) for name in ("added", "other")]
+    fewer, _ = soft_pack_of(fleet, tmp_path, packs[:1])
+    message = f"same experts; of 'other', {other.path} has {packs[1].fingerprint[:12]}, {fewer.path} has none"
+    with pytest.raises(ValueError, match=message):
+        compose(fleet.trunk(), [other, fewer])
+    partly, _ = soft_pack_of(fleet, tmp_path, packs, soft_layers="first:2")
+    with pytest.raises(ValueError, match=f"{other.path} has .*soft_layers='all'.*{partly.path} has .*'first:2'"):
+        compose(fleet.trunk(), [other, partly])
+
+
+def test_packs_of_experts_that_moved_are_found_and_others_refused(copied, fleet, images):
+    """The copied packs name the experts of the fleet by path: these are taken away, and others put in their place."""
+    run = copied.folder / "pointwise_sharing-other"
+    path = run / "packs" / "other.safetensors"
+    soft = copied.pack("soft_sharing-added", "added")
+    soft = dataclasses.replace(
+        soft, experts=tuple(dataclasses.replace(expert, path=str(path)) for expert in soft.experts[1:])
+    )
+    fingerprint = soft.experts[0].fingerprint
+    path.rename(copied.folder / "moved.safetensors")
+    own = fleet.pack("pointwise_sharing-added", "added")
+    soft = dataclasses.replace(soft, experts=(Expert("added", own.fingerprint, own.path), *soft.experts))
+    missing = f"{soft.path} mixes .*'other' with fingerprint {fingerprint[:12]}, which is not at {path}.*--expert_packs"
+    with pytest.raises(FileNotFoundError, match=missing):
+        compose(copied.trunk(), [soft])
+    there = read_pack(copied.folder / "moved.safetensors")
+    wanted = logits(fleet.models["soft_sharing-added"], "added", images)
+    np.testing.assert_array_equal(
+        logits(compose(copied.trunk(), [soft], expert_packs=[there]), "added", images), wanted
+    )
+
+    tensors, header = read_tensors(there.path)
+    tensors["head/bias"] += 1
+    write_tensors(path, tensors, header)
+    wrong = read_pack(path)
+    other = f"{soft.path} mixes .*{fingerprint[:12]}; {path} has {wrong.fingerprint[:12]}; --expert_packs"
+    for given in ([], [wrong]):
+        with pytest.raises(ValueError, match=other):
+            compose(copied.trunk(), [soft], expert_packs=given)
+    with pytest.raises(ValueError, match=f"{path} of 'other' has fingerprint {wrong.fingerprint[:12]}; {soft.path}"):
+        compose(copied.trunk(), [soft, wrong], expert_packs=[there])
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (["pointwise_sharing-other"], "must have a pack of --domain=added itself.*received packs of other"),
+        ([], "must have a pack of --domain=added itself.*received packs of no domain"),
+        (["pointwise_sharing-added"] * 2, "two packs of 'added'"),
+        (["pointwise_sharing-added", "base"], "base.safetensors is of the base domain, whose kernels come with"),
+        (["individual-added"], "added.safetensors has .*'individual'.*; wanted is .*'pointwise_sharing'"),
+        (["dan-added"], "added.safetensors has .*'resnet26'.*; wanted is .*'resnet26_separable'"),
+    ],
+)
+def test_packs_that_cannot_be_experts_are_refused(runs, message, fleet):
+    paths = [str(fleet.folder / run) for run in runs]
+    with pytest.raises(ValueError, match=message):
+        read_expert_packs(paths, fleet.trunk(), small("soft_sharing"), "added")
+
+
 # Refusals of what does not belong together
 
 
 def test_another_trunk_is_refused_with_both_fingerprints(copied):
     mine = copied.trunk().fingerprint
-    other = moved(MultiDomainClassifier({"base": 3}, Architecture(width=WIDTH)), ("base",), 9)
+    other = moved(MultiDomainClassifier({"base": 3}, small()), ("base",), 9)
     theirs = write_trunk(copied.folder / "base" / "trunk.safetensors", other, "base")
     with pytest.raises(ValueError, match=f"added.safetensors.*{mine[:12]}.*{theirs[:12]}"):
         compose(copied.trunk(), [copied.pack("individual-added", "added")])
@@ -295,7 +440,7 @@ def test_no_pack_is_refused(fleet):
 
 def test_what_a_pack_has_and_the_model_shares_is_never_dropped(fleet):
     pack = fleet.pack("pointwise_sharing-added", "added")
-    other = dataclasses.replace(pack, architecture=Architecture("classifier_only", width=WIDTH))
+    other = dataclasses.replace(pack, architecture=small("classifier_only"))
     with pytest.raises(ValueError, match=f"{pack.path} has its own .*, which method classifier_only shares"):
         compose(fleet.trunk(), [other])
 
@@ -304,7 +449,7 @@ def test_what_a_trunk_has_and_the_model_does_not_is_never_dropped(fleet):
     trunk = fleet.trunk()
     trunk = dataclasses.replace(trunk, tensors={**trunk.tensors, "backbone/adapter/kernel": np.zeros(2, "float32")})
     with pytest.raises(ValueError, match="trunk.safetensors has backbone/adapter/kernel"):
-        initialize(MultiDomainClassifier({"added": 2}, Architecture(width=WIDTH)), trunk)
+        initialize(MultiDomainClassifier({"added": 2}, small()), trunk)
     with pytest.raises(ValueError, match="trunk.safetensors has backbone/adapter/kernel"):
         compose(trunk, [fleet.pack("individual-added", "added")])
 

@@ -38,7 +38,7 @@ def plain():
 )
 def test_ten_domains_are_the_published_multiples(architecture, multiple, plain):
     # Two domains are enough to know ten, since all but the base own as much: the ten take a while to build.
-    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, architecture), "base")
+    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, architecture), ("base",))
     ten = counted.shared + counted.own["base"] + 9 * counted.own["a"]
     assert plain == 5_814_688
     assert round(ten / plain, 2) == multiple
@@ -60,9 +60,26 @@ KERNELS = sum(9 * channels * filters for channels, filters in CONVOLUTIONS)
     ],
 )
 def test_what_a_domain_owns_on_the_plain_network(method, base_own, own):
-    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, Architecture(method)), "base")
+    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, Architecture(method)), ("base",))
     assert (counted.shared, counted.own) == (KERNELS, {"base": base_own, "a": own})
     assert KERNELS % 32 == 0  # so that the masks are whole parameters
+
+
+def test_what_a_domain_owns_under_soft_sharing():
+    width, domains = 4, ("base", "a", "b")
+    soft, hard = (
+        count(
+            MultiDomainClassifier(dict.fromkeys(domains, 2), Architecture(method, width=width, blocks_per_stage=1)),
+            ("base",),
+        )
+        for method in ("soft_sharing", "pointwise_sharing")
+    )
+    channels = [3, width, 2 * width, 2 * width, 4 * width, 4 * width, 8 * width]
+    depthwise = sum(9 * c for c in channels)
+    gates = sum((c + 1) * (c // 4 + 1) + (c // 4 + 2) * len(domains) for c in channels)
+    assert soft.shared == hard.shared + len(domains) * depthwise
+    assert soft.own["base"] == hard.own["base"] - depthwise
+    assert soft.own["a"] == soft.own["b"] == hard.own["a"] - depthwise + gates
 
 
 def test_counts_add_up_to_what_the_model_learns():

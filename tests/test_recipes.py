@@ -130,8 +130,16 @@ def test_what_a_method_adds_is_trained_as_its_authors_do(method):
         "parallel_adapters": Additions(1e-4),
         "piggyback": Additions(0.0, 1e-4),
     }.get(method, Additions())
-    assert recipe == Recipe(Schedule(100, (40,)), additions=wanted)
+    schedule = Schedule(10, (5,)) if method == "soft_sharing" else Schedule(100, (40,))
+    assert recipe == Recipe(schedule, additions=wanted)
     assert bool(METHODS[method].additions) or recipe.additions == Additions()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_soft_sharing_drops_its_learning_rate_half_way(name):
+    recipe = recipe_for(name, "cifar100", 40000, False, "soft_sharing")
+    assert [recipe.learning_rate_in(epoch) for epoch in (0, recipe.schedule.epochs // 2)] == [0.1, pytest.approx(0.01)]
+    assert recipe.schedule.scaled(4) == Schedule(4, (2,))
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ class Recorder(Individual):
         super().__init__(domains)
         self.asked = []
 
-    def separable_conv(self, filters, *, strides, last, name):
-        self.asked.append(("separable", filters, strides, last))
-        return super().separable_conv(filters, strides=strides, last=last, name=name)
+    def separable_conv(self, filters, *, strides, number, count, name):
+        self.asked.append(("separable", filters, strides))
+        assert (number, count) == (len(self.asked), 25)
+        return super().separable_conv(filters, strides=strides, number=number, count=count, name=name)
 
     def conv(self, filters, *, strides, name):
-        self.asked.append(("conv", filters, strides, False))
+        self.asked.append(("conv", filters, strides))
         return super().conv(filters, strides=strides, name=name)
 
 
@@ -31,11 +32,9 @@ class Recorder(Individual):
 def test_convolutions_in_order(backbone, kind, stem):
     recorder = Recorder(("a",))
     network = BACKBONES[backbone](recorder, width=4)
-    expected = [(kind, stem, 1, False)]
+    expected = [(kind, stem, 1)]
     for filters in (2 * stem, 4 * stem, 8 * stem):
-        expected += [(kind, filters, 2, False), *[(kind, filters, 1, False)] * 7]
-    if kind == "separable":
-        expected[-1] = (kind, 8 * stem, 1, True)
+        expected += [(kind, filters, 2), *[(kind, filters, 1)] * 7]
     assert recorder.asked == expected
     assert len(recorder.asked) == 25
     assert network.compute_output_shape((None, None, None, 3)) == (None, 8 * stem)
@@ -53,9 +52,9 @@ def test_features_are_the_mean_over_positions_in_float32(rng):
 
 def block(method, channels, filters, halves):
     block = ResidualBlock(
-        method.separable_conv(filters, strides=2 if halves else 1, last=False, name="conv1"),
+        method.separable_conv(filters, strides=2 if halves else 1, number=1, count=2, name="conv1"),
         method.normalization(name="norm1"),
-        method.separable_conv(filters, strides=1, last=False, name="conv2"),
+        method.separable_conv(filters, strides=1, number=2, count=2, name="conv2"),
         method.normalization(name="norm2"),
         halves=halves,
     )

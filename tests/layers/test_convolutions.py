@@ -14,6 +14,7 @@ from tfmdl.layers import (
     DomainMaskedSeparableConv2D,
     DomainPointwiseConv2D,
     DomainSeparableConv2D,
+    DomainSoftDepthwiseConv2D,
 )
 
 DOMAINS = ("a", "b")
@@ -45,6 +46,39 @@ def check(layer, images, expected):
 def test_depthwise(images, kernel_size, strides, shared):
     layer = DomainDepthwiseConv2D(DOMAINS, kernel_size, strides, shared)
     check(layer, images, lambda x, domain: reference.depthwise_conv(x, kernel_of(layer, domain), strides))
+
+
+def gates_of(layer, images, domain):
+    """Softmax of two dense layers on the mean over all positions, (batch, experts)."""
+    hidden_kernel, hidden_bias, kernel, bias = (
+        keras.ops.convert_to_numpy(bank.variable(domain).value)
+        for bank in (layer.gate.hidden_kernel, layer.gate.hidden_bias, layer.gate.kernel, layer.gate.bias)
+    )
+    hidden = np.maximum(reference.dense(images.mean((1, 2)), hidden_kernel, hidden_bias), 0)
+    weights = np.exp(reference.dense(hidden, kernel, bias))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_mix_of_kernels_is_the_sum_of_the_convolutions(images, strides, rng):
+    layer = DomainSoftDepthwiseConv2D(DOMAINS, ("x", "y", "z"), strides=strides)
+    layer.build(images.shape)
+    for variable in layer.variables:
+        variable.assign(rng.normal(size=variable.shape))
+    for variable in layer.gate.hidden_bias.variables:
+        variable.assign(np.ones(variable.shape))  # above the ReLU's zero, that the gates may differ
+
+    def expected(x, domain):
+        gates = gates_of(layer, x, domain)
+        outputs = [reference.depthwise_conv(x, kernel_of(layer, expert), strides) for expert in layer.experts]
+        return sum(gates[:, i, None, None, None] * output for i, output in enumerate(outputs))
+
+    check(layer, images, expected)
+    seen = []
+    layer.observer = seen.append
+    layer(images, domain="b")
+    np.testing.assert_allclose(seen[0], gates_of(layer, images, "b"), rtol=1e-4, atol=1e-5)
+    assert np.ptp(seen[0], axis=0).min() > 1e-3  # each image has its own
 
 
 @pytest.mark.parametrize("shared", [False, True])

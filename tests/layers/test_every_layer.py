@@ -22,6 +22,8 @@ MAPS = {
     "separable, pointwise own": lambda **kw: layers.DomainSeparableConv2D(
         6, DOMAINS, share_pointwise=False, **kw
     ),
+    "depthwise, soft": lambda **kw: layers.DomainSoftDepthwiseConv2D(DOMAINS, ("a", "x"), strides=2, **kw),
+    "separable, soft": lambda **kw: layers.DomainSeparableConv2D(6, DOMAINS, experts=("a", "x"), **kw),
     "separable, depthwise shared": lambda **kw: layers.DomainSeparableConv2D(
         6, DOMAINS, share_depthwise=True, **kw
     ),
@@ -146,6 +148,9 @@ CONFIGS = [
     (layers.DomainSeparableConv2D,
      {"filters": 6, "domains": DOMAINS, "kernel_size": 5, "strides": 2, "share_depthwise": True,
       "share_pointwise": False}),
+    (layers.DomainSeparableConv2D, {"filters": 6, "domains": DOMAINS, "experts": ("a", "x")}),
+    (layers.DomainSoftDepthwiseConv2D,
+     {"domains": DOMAINS, "experts": ("a", "x"), "kernel_size": 5, "strides": 2, "kernel_initializer": "ones"}),
     (layers.DomainConv2D,
      {"filters": 6, "domains": DOMAINS, "kernel_size": 5, "strides": 2, "shared": False,
       "kernel_initializer": "ones"}),
@@ -183,9 +188,12 @@ def test_from_config_of_get_config(cls, arguments):
 
 def test_every_public_layer_and_argument_is_in_the_configurations_above():
     assert {cls.__name__ for cls, _ in CONFIGS} == set(layers.__all__)
+    given = {}
     for cls, arguments in CONFIGS:
+        given.setdefault(cls, set()).update(arguments)
+    for cls, arguments in given.items():
         signature = inspect.signature(cls.__init__).parameters
-        assert set(arguments) == set(signature) - {"self", "kwargs"}, cls
+        assert arguments == set(signature) - {"self", "kwargs"}, cls
 
 
 @pytest.mark.parametrize(
@@ -205,6 +213,16 @@ def test_every_public_layer_and_argument_is_in_the_configurations_above():
             layers.DomainSeparableConv2D,
             {"filters": 1, "domains": DOMAINS, "strides": 0},
             "`strides` must .*strides=0",
+        ),
+        (
+            layers.DomainSoftDepthwiseConv2D,
+            {"domains": DOMAINS, "experts": ("a", "a")},
+            "`experts` must .*\\('a', 'a'\\)",
+        ),
+        (
+            layers.DomainSeparableConv2D,
+            {"filters": 1, "domains": DOMAINS, "share_depthwise": True, "experts": ("a",)},
+            "`experts` .*`share_depthwise`.*experts=\\('a',\\)",
         ),
         (layers.DomainConv2D, {"filters": 0, "domains": DOMAINS}, "`filters` must .*filters=0"),
         (layers.DomainConv2D, {"filters": 1, "domains": DOMAINS, "strides": 0}, "`strides` must .*strides=0"),

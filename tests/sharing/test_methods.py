@@ -18,6 +18,7 @@ PATHS = {
     "pointwise_sharing": {"depthwise": BOTH, "pointwise": ALL, "last pointwise": BOTH, "norm": BOTH},
     "classifier_only": {"depthwise": ALL, "pointwise": ALL, "last pointwise": ALL, "norm": ALL},
     "depthwise_sharing": {"depthwise": ALL, "pointwise": BOTH, "last pointwise": BOTH, "norm": BOTH},
+    "soft_sharing": {"depthwise": BOTH, "pointwise": ALL, "last pointwise": BOTH, "norm": BOTH},
     "individual": {"depthwise": BOTH, "pointwise": BOTH, "last pointwise": BOTH, "norm": BOTH},
     "piggyback": {"depthwise": ALL, "pointwise": ALL, "last pointwise": ALL, "norm": BOTH},
 }
@@ -32,6 +33,9 @@ PLAIN_PATHS = {
 }
 # What a method adds to each convolution, for each domain.
 ADDED = {
+    ("soft_sharing", "resnet26_separable"): [
+        f"depthwise/gate/{part}" for part in ("hidden_kernel", "hidden_bias", "kernel", "bias")
+    ],
     ("piggyback", "resnet26_separable"): ["depthwise_mask", "pointwise_mask"],
     ("piggyback", PLAIN): ["mask"],
     ("serial_adapters", PLAIN): ["adapter/kernel", *(f"adapter_norm/{s}" for s in NORM.split())],
@@ -133,10 +137,47 @@ def test_every_domain_has_the_same_slots_and_shapes(method):
     assert shapes["a"] == shapes["b"]
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "pointwise_sharing"])
+@pytest.mark.parametrize("method", METHODS)
 def test_an_option_that_would_change_nothing_is_refused(method):
-    with pytest.raises(ValueError, match=f"{method} treats .*: --share_last_pointwise does not apply"):
-        build(method, share_last_pointwise=True)
+    if not METHODS[method].sets_last_pointwise_apart:
+        with pytest.raises(ValueError, match=f"{method} treats .*: --share_last_pointwise does not apply"):
+            build(method, share_last_pointwise=True)
+    if not METHODS[method].experts_by:
+        with pytest.raises(ValueError, match=f"{method} has no experts to mix: --soft_layers does not apply"):
+            build(method, soft_layers="first:1")
+
+
+@pytest.mark.parametrize(
+    ("soft_layers", "mixing"),
+    [("all", range(7)), ("first:1", [0]), ("first:3", [0, 1, 2]), ("last:2", [5, 6]), ("last:7", range(7))],
+)
+def test_soft_layers_are_counted_in_the_order_of_the_network(soft_layers, mixing):
+    order = ["stem_conv", *(f"stage{stage}_block1/conv{i}" for stage in (1, 2, 3) for i in (1, 2))]
+    model = build("soft_sharing", soft_layers=soft_layers, blocks_per_stage=1)
+    assert list(model.gated_layers()) == [order[index] for index in mixing]
+    paths = {v.path for v in model.variables}
+    assert {f"backbone/{conv}/depthwise/kernel/a" for conv in order} <= paths  # the others keep their own
+
+
+@pytest.mark.parametrize(
+    ("soft_layers", "message"),
+    [
+        ("first:8", "`soft_layers` .*more than the 7 .*received 'first:8'"),
+        ("last:8", "`soft_layers` .*more than the 7 .*received 'last:8'"),
+        ("first:0", "`soft_layers` must be all, first:N or last:N, N positive; received 'first:0'"),
+        ("middle:3", "`soft_layers` must be all, .*received 'middle:3'"),
+        ("", "`soft_layers` must be all, .*received ''"),
+    ],
+)
+def test_soft_layers_that_are_none_are_refused(soft_layers, message):
+    with pytest.raises(ValueError, match=message):
+        build("soft_sharing", soft_layers=soft_layers, blocks_per_stage=1)
+
+
+def test_a_domain_without_kernels_of_its_own_is_refused():
+    architecture = Architecture("soft_sharing", width=2, blocks_per_stage=1)
+    with pytest.raises(ValueError, match="`experts` must name every domain; .* for b"):
+        MultiDomainClassifier({"a": 3, "b": 4}, architecture, experts=("base", "a"))
 
 
 def test_the_table_names_methods_by_their_own_names():
