@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_network import small
 
 from tfmdl import export as exporting
 from tfmdl.config import Preprocessing
 from tfmdl.data import records
 from tfmdl.data.pipeline import Source, evaluation_batches
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import load_model, write_pack, write_trunk
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -43,7 +44,7 @@ def runs(tmp_path_factory):
     """A folder with a trunk and a pack for each domain, each domain with values of its own."""
     folder = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
-    model = MultiDomainClassifier(NUM_CLASSES, Architecture(width=4))
+    model = MultiDomainClassifier(NUM_CLASSES, small())
     for variable in model.variables:
         moved = rng.uniform(0.8, 1.2, variable.shape) * np.asarray(variable)
         variable.assign(moved + 0.05 * rng.normal(size=variable.shape) * ("moving_var" not in variable.path))
@@ -249,7 +250,7 @@ def test_variables_are_stored_once_whatever_the_number_of_signatures(exported, l
 
 
 def test_two_domains_that_want_one_signature_are_refused(live, tmp_path):
-    model = MultiDomainClassifier({"a": 2, "a_uint8": 2}, Architecture(width=2))
+    model = MultiDomainClassifier({"a": 2, "a_uint8": 2}, small())
     packs = [
         type(pack)(**{**vars(pack), "domain": domain, "label_names": ["x", "y"]})
         for domain, pack in zip(model.domains, live[1], strict=False)

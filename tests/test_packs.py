@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from small_network import small
 
 from tfmdl.config import Preprocessing, RunConfig, write_json
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import (
     Expert,
     compose,
@@ -32,11 +33,6 @@ from tfmdl.sharing import METHODS
 
 PREPROCESSING = Preprocessing(18, 18, 16, 16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 CLASSES = {"base": 3, "added": 2, "other": 4}
-WIDTH = 2
-
-
-def small(method="pointwise_sharing", **options):
-    return Architecture(method, width=WIDTH, blocks_per_stage=1, **options)
 
 
 def moved(model, owners, seed):
@@ -224,12 +220,12 @@ def test_only_the_base_domain_may_lack_what_a_method_adds(method, fleet):
 def test_masks_are_packed_as_bits(fleet):
     pack = fleet.pack("piggyback-added", "added")
     masks = {slot: value for slot, value in pack.tensors.items() if slot.endswith("/mask")}
-    assert len(masks) == 7
+    assert len(masks) == 7  # convolutions of the small network
     for slot, value in masks.items():
         weights = fleet.trunk("plain").tensors[slot.removesuffix("mask") + "kernel"].size
         assert (value.dtype, value.shape) == (np.uint8, (-(-weights // 8),))
     wrong = {**pack.tensors, "backbone/stem_conv/mask": np.zeros(3, "uint8")}
-    with pytest.raises(ValueError, match=r"stem_conv/mask has shape \(3,\), the model needs \(4,\)"):
+    with pytest.raises(ValueError, match=r"stem_conv/mask has shape \(3,\), the model needs \(7,\)"):
         compose(fleet.trunk("plain"), [dataclasses.replace(pack, tensors=wrong)])
 
 
@@ -412,8 +408,9 @@ def test_another_trunk_is_refused_with_both_fingerprints(copied):
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        (Architecture(width=4), "--width.*trunk.safetensors has 2; received 4"),
-        (Architecture("individual", "resnet26", 2), "--backbone.*'resnet26_separable'; received 'resnet26'"),
+        (small(width=2), "--width.*trunk.safetensors has 4; received 2"),
+        (small("individual", "resnet26"), "--backbone.*'resnet26_separable'; received 'resnet26'"),
+        (small(blocks_per_stage=2), "--blocks_per_stage.*trunk.safetensors has 1; received 2"),
     ],
 )
 def test_a_network_of_another_make_is_refused(architecture, message, fleet):

@@ -1,11 +1,13 @@
 """The parameter table: published numbers from built models, and flags that say what is wrong with them."""
 
 import dataclasses
+import functools
 import math
 import subprocess
 import sys
 
 import pytest
+from small_network import small
 
 from tfmdl.domains import DECATHLON
 from tfmdl.model import Architecture, MultiDomainClassifier
@@ -17,6 +19,11 @@ CLASSES = {name: facts.num_classes for name, facts in DECATHLON.items()}
 @pytest.fixture(scope="module")
 def plain():
     return count_plain_resnet26()
+
+
+@functools.cache
+def of_two_domains(architecture):
+    return count(MultiDomainClassifier({"base": 2, "a": 3}, architecture), ("base",))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def plain():
 )
 def test_ten_domains_are_the_published_multiples(architecture, multiple, plain):
     # Two domains are enough to know ten, since all but the base own as much: the ten take a while to build.
-    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, architecture), ("base",))
+    counted = of_two_domains(architecture)
     ten = counted.shared + counted.own["base"] + 9 * counted.own["a"]
     assert plain == 5_814_688
     assert round(ten / plain, 2) == multiple
@@ -60,7 +67,7 @@ KERNELS = sum(9 * channels * filters for channels, filters in CONVOLUTIONS)
     ],
 )
 def test_what_a_domain_owns_on_the_plain_network(method, base_own, own):
-    counted = count(MultiDomainClassifier({"base": 2, "a": 3}, Architecture(method)), ("base",))
+    counted = of_two_domains(Architecture(method))
     assert (counted.shared, counted.own) == (KERNELS, {"base": base_own, "a": own})
     assert KERNELS % 32 == 0  # so that the masks are whole parameters
 
@@ -83,7 +90,7 @@ def test_what_a_domain_owns_under_soft_sharing():
 
 
 def test_counts_add_up_to_what_the_model_learns():
-    model = MultiDomainClassifier({"a": 3, "b": 5}, Architecture(width=2))
+    model = MultiDomainClassifier({"a": 3, "b": 5}, small(width=2))
     counted = count(model)
     assert counted.total == sum(math.prod(v.shape) for v in model.trainable_variables)
     assert counted.classifier == {"a": 16 * 3 + 3, "b": 16 * 5 + 5}

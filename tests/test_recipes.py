@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_network import small
 
 from tfmdl.domains import DECATHLON
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.recipes import CROPS, SCHEDULES, Additions, Recipe, Schedule, recipe_for
 from tfmdl.sharing import METHODS
 from tfmdl.training.optimization import decay_weights, optimizer, sgd
@@ -95,7 +96,7 @@ def test_the_first_step_of_an_epoch_has_the_rate_of_that_epoch(schedule, rates, 
 
 
 def test_weight_decay_puts_a_multiple_of_the_weight_into_the_gradient():
-    model = MultiDomainClassifier({"a": 2, "b": 2}, Architecture(width=2))
+    model = MultiDomainClassifier({"a": 2, "b": 2}, small(width=2))
     model.train_only(("a", "b"), shared=True)
     rates = {"a": 0.25, "b": 0.5}
     decay_weights(model, rates)
@@ -112,7 +113,7 @@ def test_weight_decay_puts_a_multiple_of_the_weight_into_the_gradient():
 
 
 def test_a_frozen_variable_is_not_decayed():
-    model = MultiDomainClassifier({"a": 2, "b": 2}, Architecture(width=2))
+    model = MultiDomainClassifier({"a": 2, "b": 2}, small(width=2))
     model.train_only(("a",))
     decay_weights(model, {"a": 0.25})
     for variable in model.variables:
@@ -151,7 +152,7 @@ def test_parallel_adapters_drop_features_of_small_domains(domain, num_train, bas
 
 
 def test_what_a_method_adds_decays_by_itself():
-    model = MultiDomainClassifier({"a": 2}, Architecture("parallel_adapters", width=2))
+    model = MultiDomainClassifier({"a": 2}, small("parallel_adapters", width=2))
     model.train_only(("a",))
     decay_weights(model, {"a": 0.25}, 0.5)
     found = {"/adapter/" in v.path: float(v.regularizer.l2) for v in model.trainable_variables}
@@ -159,7 +160,7 @@ def test_what_a_method_adds_decays_by_itself():
 
 
 def test_masks_follow_adam_and_the_rest_sgd():
-    model = MultiDomainClassifier({"a": 2}, Architecture("piggyback", width=2))
+    model = MultiDomainClassifier({"a": 2}, small("piggyback", width=2))
     model.train_only(("a",))
     recipe = Recipe(Schedule(3, (1,)), learning_rate=0.5, momentum=0.9, additions=Additions(0.0, 1e-2))
     mixed, adam = optimizer(recipe, 2, model), keras.optimizers.Adam(1e-2, epsilon=1e-8)

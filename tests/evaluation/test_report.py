@@ -11,11 +11,12 @@ import zipfile
 import numpy as np
 import pytest
 from small_domains import CLASSES, SIZES
+from small_network import small
 
 from tfmdl.config import Preprocessing, RunConfig, write_json
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.report import Request, evaluate
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import read_tensors, write_pack, write_tensors, write_trunk
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,7 +26,7 @@ DOMAINS = ("base", "tiny")
 def write_runs(folder, data_dir, size_of_tiny=18):
     """Writes a run for each domain of an untrained model, whose predictions are of all classes."""
     random = np.random.default_rng(0)
-    model = MultiDomainClassifier({domain: CLASSES[domain] for domain in DOMAINS}, Architecture(width=4))
+    model = MultiDomainClassifier({domain: CLASSES[domain] for domain in DOMAINS}, small())
     for variable in model.variables:
         if "kernel" in variable.path:
             variable.assign(np.asarray(variable) * random.uniform(0.5, 1.5, variable.shape))

@@ -4,6 +4,7 @@ import collections
 import re
 
 import pytest
+from small_network import small
 
 from tfmdl import sharing
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
@@ -130,7 +131,7 @@ def test_paths_of_the_plain_network():
 def test_every_domain_has_the_same_slots_and_shapes(method):
     """So that a new domain can start from the base domain's."""
     shapes = collections.defaultdict(dict)
-    for variable in build(method).variables:
+    for variable in MultiDomainClassifier({"a": 3, "b": 4}, small(method)).variables:
         slot, owner = slot_and_owner(variable)
         if not slot.startswith("head/"):
             shapes[owner][slot] = tuple(variable.shape)

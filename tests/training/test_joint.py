@@ -6,10 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from small_network import small
 
 from tfmdl.config import RunConfig
 from tfmdl.evaluation.report import Request, evaluate
-from tfmdl.model import Architecture
 from tfmdl.packs import load_model, read_packs, read_tensors, read_trunk
 from tfmdl.training.loop import train
 
@@ -32,7 +32,7 @@ def config(data_dir, tmp_path_factory):
         domains=DOMAINS,
         data_dir=str(data_dir),
         workdir=str(tmp_path_factory.mktemp("runs") / "joint"),
-        architecture=Architecture(width=4),
+        architecture=small(),
         recipe="quick",
         epochs=4,
         batch_size=16,

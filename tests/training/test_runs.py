@@ -13,12 +13,13 @@ import time
 import numpy as np
 import pytest
 from small_domains import CLASSES, SIZES, write_domain
+from small_network import small
 
 from tfmdl.cli import report_errors
 from tfmdl.config import RunConfig, load_config
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import SHARED
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import load_model, read_pack, read_tensors, read_trunk, write_trunk
 from tfmdl.sharing import METHODS
 from tfmdl.training import devices
@@ -54,7 +55,7 @@ def config(data_dir, tmp_path_factory):
         domains=("ucf101",),
         data_dir=str(data_dir),
         workdir=str(tmp_path_factory.mktemp("runs") / "trunk"),
-        architecture=Architecture(width=4),
+        architecture=small(),
         recipe="quick",
         epochs=EPOCHS,
         batch_size=4,
@@ -77,7 +78,7 @@ def plain_trunk(config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "plain"
     train(
         dataclasses.replace(
-            config, workdir=str(workdir), architecture=Architecture("parallel_adapters", width=4), max_steps=2
+            config, workdir=str(workdir), architecture=small("parallel_adapters"), max_steps=2
         )
     )
     return workdir
@@ -159,13 +160,13 @@ def test_a_finished_run_is_finished(trunk, config):
 def test_adding_a_domain_leaves_the_trunk_alone_and_its_pack_is_the_model(
     method, added_config, trunk, plain_trunk, tmp_path, rng
 ):
-    architecture = Architecture(method, width=4)
+    architecture = small(method)
     trunk = plain_trunk if architecture.backbone == "resnet26" else trunk
     before = read_trunk(trunk)
     asked = dataclasses.replace(added_config, init_from=str(trunk))
     if METHODS[method].experts_by:  # what it goes on from
         expert = str(tmp_path / "expert")
-        by = Architecture(METHODS[method].experts_by, width=4)
+        by = small(METHODS[method].experts_by)
         train(dataclasses.replace(asked, architecture=by, workdir=expert))
         asked = dataclasses.replace(asked, packs=(expert,))
     run = Run(dataclasses.replace(asked, architecture=architecture, workdir=str(tmp_path)))
@@ -234,7 +235,7 @@ def refused(tmp_path):
         ({"domains": ("nowhere",)}, FileNotFoundError, "no converted .* 'nowhere' here; there are: base, tiny, ucf101"),
         ({"init_from": "nowhere"}, FileNotFoundError, "nowhere: no such file"),
         ({"recipe": "slow"}, ValueError, "paper, quick; received 'slow'"),
-        ({"architecture": Architecture(backbone="resnet26", width=4)}, ValueError, "--backbone=resnet26_separable"),
+        ({"architecture": small(backbone="resnet26")}, ValueError, "--backbone=resnet26_separable"),
     ],
 )
 def test_what_cannot_be_run_is_refused_and_leaves_no_trace(change, error, message, config, refused):
@@ -242,7 +243,7 @@ def test_what_cannot_be_run_is_refused_and_leaves_no_trace(change, error, messag
 
 
 def test_a_trunk_that_does_not_fit_is_refused(added_config, trunk, refused, tmp_path):
-    wide = dataclasses.replace(added_config, architecture=Architecture(width=6))
+    wide = dataclasses.replace(added_config, architecture=small(width=6))
     refused(wide, ValueError, "--width: the trunk .* has 4; received 6")
     several = dataclasses.replace(added_config, domains=("tiny", "base"))
     refused(several, ValueError, "one domain at a time; received --domain=tiny,base")
@@ -262,7 +263,7 @@ def test_what_has_no_labels_is_not_trained_on(config, refused, tmp_path):
 
 def test_a_workdir_of_another_run_is_refused_by_what_differs(config, trunk, tmp_path):
     before = (trunk / "config.json").read_bytes()
-    other = dataclasses.replace(config, seed=7, architecture=Architecture("individual", width=4))
+    other = dataclasses.replace(config, seed=7, architecture=small("individual"))
     with pytest.raises(ValueError, match="another configuration") as caught:
         train(other)
     assert "--seed: was 0, now 7" in str(caught.value)
@@ -305,6 +306,7 @@ def command(config, workdir):
         "workdir": workdir,
         "recipe": config.recipe,
         "width": config.architecture.width,
+        "blocks_per_stage": config.architecture.blocks_per_stage,
         "epochs": config.epochs,
         "batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
@@ -358,6 +360,18 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(config, trunk, tmp_p
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             np.testing.assert_array_equal(found[key], value, err_msg=key)
+
+
+def test_without_a_flag_the_network_has_the_published_depth(config, tmp_path):
+    """From flags to a pack: built, traced, trained, measured and written at the depth that nobody asked to change."""
+    flags = [flag for flag in command(config, tmp_path / "run") if not flag.startswith("--blocks_per_stage=")]
+    done = subprocess.run([*flags, "--max_steps=1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    model, (pack,) = load_model([str(tmp_path / "run")])
+    assert pack.architecture.blocks_per_stage == 4
+    assert sum("/depthwise/kernel/" in variable.path for variable in model.variables) == 25
+    (line,) = metrics_of(tmp_path / "run")
+    assert line["step"] == 1 and line["val/accuracy"] == pack.accuracy
 
 
 def test_a_run_that_diverges_says_where_and_what_is_left(config, tmp_path, capsys):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from small_network import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
 from tfmdl.config import RunConfig
-from tfmdl.model import Architecture
 from tfmdl.training.loop import train
 from tfmdl.training.tensorboard import confusion_picture, tile
 
@@ -19,7 +19,7 @@ def events(data_dir, tmp_path_factory):
             domains=("base", "tiny"),
             data_dir=str(data_dir),
             workdir=str(workdir),
-            architecture=Architecture(width=4),
+            architecture=small(),
             recipe="quick",
             epochs=3,
             batch_size=16,
