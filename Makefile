@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m tfmdl.demo --workdir=$(DEMO_DIR)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
