@@ -213,7 +213,7 @@ def _cost(config, row, cells):
         return None
     trunk, *added = (cells[domain].runs[0] for domain in (config.base, *config.domains))
     model, _ = packs.load_model(trunk=str(trunk.workdir), pack_paths=[str(run.workdir) for run in (trunk, *added)])
-    counted = params.count(model, config.base)
+    counted = params.count(model, (config.base,))
     plain = params.count_plain_resnet26(model.architecture.width, model.architecture.blocks_per_stage)
     return Cost(
         multiple=counted.convolutions_and_norm / plain,
