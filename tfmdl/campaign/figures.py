@@ -10,8 +10,7 @@ from tfmdl.campaign.results import Results
 
 COLUMNS = 3
 PANEL_INCHES = (3.6, 2.3)
-COLOURS = matplotlib.color_sequences["tab10"]
-TRUNK_COLOUR = "0.35"
+COLOURS = [*matplotlib.color_sequences["tab10"], *matplotlib.color_sequences["Dark2"]]
 
 
 def learning_curves(results: Results) -> str:
@@ -49,20 +48,20 @@ def _curves(runs):
 
 def accuracy_by_parameters(results: Results) -> str:
     """Returns mean accuracy over all domains against the parameters of the whole model, a point a row."""
-    figure = Figure((6.4, 4.0), layout="constrained")
+    figure = Figure((8.0, 4.0), layout="constrained")
     panel = figure.subplots()
     for index, result in enumerate(results.rows):
         mean = result.mean(results.domains)
         if mean is None or result.cost is None:
             continue
         x, y = result.cost.multiple, 100 * mean
-        panel.scatter(x, y, color=COLOURS[index % len(COLOURS)], s=36, zorder=3)
-        panel.annotate(result.row.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        panel.scatter(x, y, color=COLOURS[index % len(COLOURS)], s=36, zorder=3, label=result.row.name)
     panel.set_xlabel(
         "parameters of all domains, in multiples of one plain ResNet-26 (classifiers not counted)", fontsize=8
     )
     panel.set_ylabel(f"mean accuracy on {results.split} in %", fontsize=9)
-    panel.margins(x=0.2, y=0.15)
+    panel.margins(0.1)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     panel.tick_params(labelsize=8)
     panel.grid(alpha=0.25)
     return _svg(figure, "accuracy against parameters")
