@@ -109,6 +109,7 @@ def test_a_trunk_run_leaves_all_that_it_should(trunk, config):
     assert {path.name for path in trunk.iterdir()} == {
         "config.json",
         "metrics.jsonl",
+        ".lock",
         "checkpoints",
         "train",
         "val",
