@@ -296,6 +296,14 @@ def load_model(
     Raises:
         FileNotFoundError, ValueError: as `read_trunk`, `read_packs` and `compose`.
     """
+    trunk, packs = read_parts(workdirs, trunk, pack_paths)
+    return compose(trunk, packs, dtype), packs
+
+
+def read_parts(
+    workdirs: list[str] | None = None, trunk: str | None = None, pack_paths: list[str] | None = None
+) -> tuple[Trunk, list[Pack]]:
+    """Returns what `load_model` makes a model of, which also has the arguments and errors."""
     if bool(workdirs) == bool(trunk) or (workdirs and pack_paths):
         raise ValueError("give either --workdir, or --trunk and --packs")
     if workdirs:
@@ -304,7 +312,12 @@ def load_model(
     elif not pack_paths:
         raise ValueError("--trunk wants the domains' --packs")
     packs = [pack for path in pack_paths for pack in read_packs(path)]
-    return compose(read_trunk(trunk), packs, dtype), packs
+    return read_trunk(trunk), packs
+
+
+def values_of(model: MultiDomainClassifier, owner: str) -> dict[str, np.ndarray]:
+    """Returns what a file holds of the variables of a domain, or of "shared", by slot."""
+    return {slot: bank.stored(owner) for slot, of, bank in _slots(model) if of == owner}
 
 
 def _common_architecture(trunk, packs):

@@ -33,6 +33,8 @@ MAPS = {
     "masked": lambda **kw: layers.DomainMaskedConv2D(6, DOMAINS, strides=2, **kw),
     "masked separable": lambda **kw: layers.DomainMaskedSeparableConv2D(6, DOMAINS, strides=2, **kw),
     "norm": lambda **kw: layers.DomainBatchNormalization(DOMAINS, **kw),
+    "affine": lambda **kw: layers.DomainAffine(DOMAINS, **kw),
+    "offset": lambda **kw: layers.DomainAffine(DOMAINS, scales=False, **kw),
     "norm, shared": lambda **kw: layers.DomainBatchNormalization(DOMAINS, shared=True, **kw),
 }
 # A shared norm sees a mixed batch as one: training on it is not the sum of training on its parts.
