@@ -13,6 +13,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from tfmdl.cli import report_errors
+from tfmdl.serving.litert import LiteRtFile, write_litert
 from tfmdl.serving.signatures import SERVING_DEFAULT
 from tfmdl.serving.source import data_dir_of, from_export, from_runs
 from tfmdl.serving.versions import newest
@@ -53,6 +54,17 @@ Try it in Python:
   print(classify(image_bytes=tf.constant([open("IMAGE", "rb").read()]), domain=tf.constant(["DOMAIN"])))"""
 
 
+def litert_summary(done: list[LiteRtFile]) -> str:
+    """Returns which LiteRT files were made, and how close they are to the live model."""
+    lines = [
+        f"Wrote {file.path} ({file.num_bytes / 1e6:.2f} MB): probabilities differ from the live model's by at most "
+        f"{file.difference:.1e}."
+        for file in done
+    ]
+    labels = done[0].path.with_suffix(".json")
+    return "\n".join([*lines, f"Labels and preprocessing: {labels}"])
+
+
 def _described(name, spec):
     sides = ["?" if side is None else str(side) for side in spec.shape]
     return f"{name} {spec.dtype.name} ({', '.join(sides)}{',' if len(sides) == 1 else ''})"
@@ -69,6 +81,9 @@ def define_flags():
     flags.DEFINE_string("export_dir", None, "Folder of all versions; by default that of --from_export.")
     flags.DEFINE_integer("version", None, "Version to write; by default the newest plus one.", lower_bound=1)
     flags.DEFINE_integer("keep", KEEP, "Versions to keep: older ones are deleted.", lower_bound=1)
+    flags.DEFINE_enum(
+        "format", "saved_model", ["saved_model", "litert"], "litert: one domain as .tflite files, float32 and int8."
+    )
     flags.DEFINE_bool("fold", False, "Fold the normalisation into kernels (one domain), or to a scale and an offset.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the convolutions.")
     flags.DEFINE_float("tolerance", None, "Largest difference of probabilities from the live model's.", lower_bound=0)
@@ -77,7 +92,7 @@ def define_flags():
 
 
 def export(values):
-    """Exports what the flags ask for, and returns what was made."""
+    """Exports what the flags ask for, and returns what to print of it."""
     if values.from_export:
         if values.workdir or values.trunk or values.packs:
             raise ValueError("give either --from_export, or --workdir, or --trunk and --packs")
@@ -86,7 +101,7 @@ def export(values):
         runs = values.add_pack
     else:
         for flag in ("add_pack", "remove_domain"):
-            if values[flag].value:
+            if getattr(values, flag):
                 raise ValueError(f"--{flag} wants --from_export")
         if not values.export_dir:
             raise ValueError("--export_dir must name a folder for the versions of the served model")
@@ -103,7 +118,9 @@ def export(values):
         keep=values.keep,
     )
     print(f"Exporting {', '.join(source.model.domains)}: this takes some seconds a domain ...\n", flush=True)
-    return write_export(source, export_dir, options)
+    if values.format == "litert":
+        return litert_summary(write_litert(source, export_dir, options))
+    return summary(write_export(source, export_dir, options))
 
 
 def main(argv):
@@ -113,7 +130,7 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     tf.get_logger().setLevel("WARNING")
     with report_errors():
-        print(summary(export(flags.FLAGS)))
+        print(export(flags.FLAGS))
 
 
 if __name__ == "__main__":

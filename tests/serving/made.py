@@ -11,9 +11,10 @@ from tfmdl.packs import write_pack, write_trunk
 
 PAIR = "vgg-flowers_2.0"
 # More classes than are named, fewer and a name with signs, and a domain that is evaluated at a size of its own.
-NUM_CLASSES = {"base": 7, PAIR: 2, "upright": 3}
-SIZES = {"base": (16, 16), PAIR: (16, 16), "upright": (24, 12)}
+NUM_CLASSES = {"base": 7, PAIR: 2, "upright": 3, "third": 4, "fourth": 9, "fifth": 5}
+SIZES = {domain: (24, 12) if domain == "upright" else (16, 16) for domain in NUM_CLASSES}
 MIXED = ("base", PAIR)
+ALL = ", ".join(NUM_CLASSES)
 ARCHITECTURE = Architecture(width=4, blocks_per_stage=1)
 
 

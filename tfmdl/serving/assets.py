@@ -34,18 +34,20 @@ def write_assets(folder: pathlib.Path, manifest: dict, packs, ids: dict[str, int
     """
     write_json(folder / MANIFEST, {**manifest, "tool_version": tfmdl.__version__})
     for pack in packs:
-        write_json(
-            folder / "assets" / "domains" / f"{pack.domain}.json",
-            {
-                "domain": pack.domain,
-                "domain_id": ids[pack.domain],
-                "label_names": pack.label_names,
-                "category_ids": pack.category_ids,
-                "accuracy": pack.accuracy,
-                "preprocessing": dataclasses.asdict(pack.preprocessing),
-                "architecture": dataclasses.asdict(pack.architecture),
-            },
-        )
+        facts = {"domain_id": ids[pack.domain], **domain_facts(pack)}
+        write_json(folder / "assets" / "domains" / f"{pack.domain}.json", facts)
+
+
+def domain_facts(pack) -> dict:
+    """Returns labels, preprocessing and what else is known of a pack's domain, for JSON."""
+    return {
+        "domain": pack.domain,
+        "label_names": pack.label_names,
+        "category_ids": pack.category_ids,
+        "accuracy": pack.accuracy,
+        "preprocessing": dataclasses.asdict(pack.preprocessing),
+        "architecture": dataclasses.asdict(pack.architecture),
+    }
 
 
 def write_model_card(

@@ -34,7 +34,12 @@ def decode_rows(encoded, domain, size):
     def decode(row):
         sides = size_of(encoded[row], formats[row])
         tf.debugging.assert_positive(sides)
-        fits = pixels_needed(sides, size) <= MAX_PIXELS
+        needed = tf.cond(
+            formats[row] == "gif",
+            lambda: tf.maximum(pixels_needed(sides, size), frame_pixels(encoded[row])),
+            lambda: pixels_needed(sides, size),
+        )
+        fits = needed <= MAX_PIXELS
         image = tf.cond(
             fits,
             lambda: decode_window(encoded[row], formats[row], sides[0], sides[1], size, size, tf.constant([0, 0])),
@@ -57,7 +62,7 @@ def decode_rows(encoded, domain, size):
 def too_many(size):
     """Returns the rule that `MAX_PIXELS` makes, for messages."""
     height, width = size
-    return f"at most {MAX_PIXELS} are taken, as it is and when it is resized to cover {height}x{width}"
+    return f"at most {MAX_PIXELS} are taken, in all frames and when it is resized to cover {height}x{width}"
 
 
 def pixels_needed(sides, size):
@@ -70,6 +75,37 @@ def pixels_needed(sides, size):
     sides = tf.cast(sides, tf.float64)
     scale = tf.reduce_max(tf.constant(size, tf.float64) / sides)
     return tf.reduce_prod(sides) * tf.maximum(scale**2, 1.0)
+
+
+def frame_pixels(encoded):
+    """Returns how many pixels all frames of a GIF file have, float64: decoding the first one takes memory for all.
+
+    Args:
+        encoded: Scalar string, the file. Where it ends early or makes no sense, what came before is counted.
+    """
+    data = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    end = tf.size(data)
+    data = tf.concat([data, tf.zeros(16, tf.int32)], axis=0)  # a block may be cut off
+
+    def table(flags):
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags & 7), 0)
+
+    # One step a block. Data, which pictures and extensions both have, is a chain of blocks of up to 255 bytes.
+    def step(at, in_data, pixels):
+        first = data[at]
+        width, height = (data[at + byte] + 256 * data[at + byte + 1] for byte in (5, 7))
+        is_picture, is_extension = ~in_data & (first == 0x2C), ~in_data & (first == 0x21)
+        length = tf.where(is_picture, 11 + table(data[at + 9]), tf.where(is_extension, 2, end))
+        pixels += tf.where(is_picture, tf.cast(width, tf.float64) * tf.cast(height, tf.float64), 0.0)
+        return (
+            tf.minimum(at + tf.where(in_data, 1 + first, length), end),
+            tf.where(in_data, first != 0, is_picture | is_extension),
+            pixels,
+        )
+
+    start = tf.minimum(13 + table(data[10]), end)
+    state = (start, tf.constant(False), tf.constant(0.0, tf.float64))
+    return tf.while_loop(lambda at, *_: at < end, step, state)[2]
 
 
 def encoded_images(examples):
