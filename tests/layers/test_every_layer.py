@@ -163,6 +163,7 @@ CONFIGS = [
     (layers.DomainMaskedSeparableConv2D,
      {"filters": 6, "domains": DOMAINS, "kernel_size": 5, "strides": 2, "threshold": 0.5, "initial_score": 0.6}),
     (layers.DomainBatchNormalization, {"domains": DOMAINS, "shared": True, "momentum": 0.5, "epsilon": 1e-3}),
+    (layers.DomainAffine, {"domains": DOMAINS, "scales": False}),
     (layers.DomainHead, {"num_classes": {"b": 3, "a": 2}}),
 ]  # fmt: skip
 

@@ -89,6 +89,8 @@ class GrpcClient:
         if not _GRPC.fullmatch(address):
             raise ValueError(f"--grpc must be HOST:PORT; received {address!r}")
         # TensorFlow comes with them, and takes seconds: who asks by REST does without.
+        import tfmdl.quiet  # isort: skip  # noqa: F401
+
         import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -161,7 +163,7 @@ def classify_pixels(client, domain: str, images: list[np.ndarray]) -> Iterator[A
 def _json(value):
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def _stacked(values):
