@@ -110,8 +110,7 @@ def test_a_version_that_exists_is_refused(source, tmp_path):
 # Life after the first export
 
 
-def ask(path, files, domain):
-    loaded = tf.saved_model.load(str(path))
+def ask(loaded, files, domain):
     encoded = tf.constant([file[3] for file in files])
     names = tf.fill(len(files), domain)
     answers = {
@@ -131,8 +130,9 @@ def test_domains_come_and_go_and_the_others_stay_as_they_are(runs, files, tmp_pa
     assert added.ids == {"base": 0, PAIR: 1, "upright": 2} and added.size == (16, 16)
     second = write_export(added, served)
     assert second.path == served / "2" and second.unchanged == ("base", PAIR)
+    old, new = (tf.saved_model.load(str(done.path)) for done in (first, second))
     for domain in ("base", PAIR):
-        before, after = ask(first.path, files, domain), ask(second.path, files, domain)
+        before, after = ask(old, files, domain), ask(new, files, domain)
         for key, value in before.items():
             np.testing.assert_array_equal(after[key], value)
 
@@ -141,7 +141,7 @@ def test_domains_come_and_go_and_the_others_stay_as_they_are(runs, files, tmp_pa
     assert removed.ids == {PAIR: 1, "upright": 2} and removed.size == (16, 16) and removed.next_id == 3
     third = write_export(removed, served)
     assert third.unchanged == (PAIR, "upright")
-    before, after = ask(second.path, files, PAIR), ask(third.path, files, PAIR)
+    before, after = ask(new, files, PAIR), ask(tf.saved_model.load(str(third.path)), files, PAIR)
     for key, value in before.items():
         width = after[key].shape[1]  # no domain of more than two classes fills answers up
         np.testing.assert_array_equal(after[key], value[:, :width])
