@@ -111,7 +111,9 @@ def soak(path, source, samples, requests):
 @contextlib.contextmanager
 def _server(base):
     command = [sys.executable, str(TESTS / "model_server.py"), str(base)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         yield process, json.loads(process.stdout.readline())
         process.stdin.close()
 
