@@ -1,149 +1,23 @@
 """Writes a SavedModel for TensorFlow Serving: `python -m tfmdl.export --workdir=RUN --export_dir=BASE`.
 
 BASE/<version>/ answers for all domains of the model; `tfmdl.serving.signatures` says with what. An export is
-written aside, loaded back, compared with the live model, and only then renamed into place.
+written aside, loaded back, compared with the live model, and only then renamed into place. The next version can be made
+of the last: `python -m tfmdl.export --from_export=BASE --add_pack=RUN --remove_domain=NAME`.
 """
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
-import dataclasses
-import os
-import pathlib
 import shlex
-import tempfile
 
-import keras
-import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
 from tfmdl.cli import report_errors
-from tfmdl.data.decode import decode_window, normalize
-from tfmdl.model import MultiDomainClassifier
-from tfmdl.packs import Pack, load_model
-from tfmdl.serving.signatures import SERVING_DEFAULT, build_module, mixable, pixel_names
-
-TOLERANCE = 1e-5
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """A finished export.
-
-    Attributes:
-        path: Folder of the version.
-        difference: Largest difference of its probabilities from the live model's, on random images.
-        signatures: By name: inputs and outputs, each a `tf.TensorSpec` by name.
-    """
-
-    path: pathlib.Path
-    difference: float
-    signatures: dict[str, tuple[dict, dict]]
-
-
-def export(
-    model: MultiDomainClassifier, packs: list[Pack], export_dir: str | os.PathLike, version: int | None = None
-) -> Export:
-    """Writes one version of a served model.
-
-    Args:
-        model: The model, float32.
-        packs: The packs of its domains, in their order.
-        export_dir: Folder of all versions.
-        version: By default one more than the newest.
-
-    Raises:
-        FileExistsError: if there is such a version.
-        ValueError: if the export does not answer as the live model does, or two domains want one signature.
-    """
-    export_dir = pathlib.Path(export_dir).absolute()
-    export_dir.mkdir(parents=True, exist_ok=True)
-    taken = [int(entry.name) for entry in export_dir.iterdir() if entry.name.isdecimal()]
-    version = version or max(taken, default=0) + 1
-    path = export_dir / str(version)
-    if version in taken:
-        raise FileExistsError(f"--version: {path} exists already; versions are never overwritten")
-    module, signatures = build_module(model, packs)
-    # TensorFlow Serving looks at folders with a whole number as their name, and at no others.
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=export_dir) as aside:
-        written = pathlib.Path(aside, str(version))
-        tf.saved_model.save(module, str(written), signatures=signatures)
-        loaded = tf.saved_model.load(str(written))
-        difference = check(loaded.signatures, model, packs)
-        os.rename(written, path)
-    specs = {
-        name: (signature.structured_input_signature[1], signature.structured_outputs)
-        for name, signature in loaded.signatures.items()
-    }
-    return Export(path, difference, specs)
-
-
-def check(signatures, model: MultiDomainClassifier, packs: list[Pack]) -> float:
-    """Compares a loaded export with the live model on random images of every domain.
-
-    Args:
-        signatures: Of the loaded export.
-        model, packs: As in `export`.
-
-    Returns:
-        The largest difference of probabilities.
-
-    Raises:
-        ValueError: if that is above `TOLERANCE`, or a label is another.
-    """
-    rng = np.random.default_rng(0)
-    largest = 0.0
-    files, domains, expected = [], [], []
-    for pack in packs:
-        width, height = rng.integers(20, 150, 2)
-        image = rng.integers(0, 256, (height, width, 3), "uint8")
-        encoded = [tf.io.encode_jpeg(image).numpy(), tf.io.encode_png(image).numpy()]
-        of_jpeg, of_png = (
-            (pack, _live_probabilities(model, pack, file, image_format))
-            for file, image_format in zip(encoded, ("jpeg", "png"), strict=True)
-        )
-        if pack in mixable(packs):
-            files += encoded
-            domains += [pack.domain] * 2
-            expected += [of_jpeg, of_png]
-        for name in pixel_names(pack.domain):
-            (spec,) = signatures[name].structured_input_signature[1].values()
-            answer = signatures[name](image=tf.cast(image[None], spec.dtype))
-            largest = max(largest, _difference(name, answer, [of_png]))
-    answer = signatures[SERVING_DEFAULT](image_bytes=tf.constant(files), domain=tf.constant(domains))
-    largest = max(largest, _difference(SERVING_DEFAULT, answer, expected))
-    if not largest <= TOLERANCE:
-        raise ValueError(
-            f"the export does not answer as the model does: probabilities differ by {largest:.2g}; "
-            f"expected at most {TOLERANCE:g}"
-        )
-    return largest
-
-
-def _live_probabilities(model, pack, encoded, image_format):
-    """Returns the probabilities of one image file, (classes,), computed as evaluation does."""
-    size = (pack.preprocessing.height, pack.preprocessing.width)
-    height, width, _ = tf.io.decode_image(encoded).shape
-    image = decode_window(encoded, tf.constant(image_format), height, width, size, size, tf.constant([0, 0]))
-    image = normalize(image[None], pack.preprocessing.mean, pack.preprocessing.std)
-    logits = model.head(model.features(image, pack.domain), domain=pack.domain)
-    return np.asarray(keras.ops.softmax(logits)[0])
-
-
-def _difference(name, answer, expected):
-    """Returns the largest difference of the probabilities of `answer` from the rows of `expected`."""
-    largest = 0.0
-    rows = zip(*(answer[key].numpy() for key in ("label", "probability", "class_id")), expected, strict=True)
-    for labels, probability, class_id, (pack, values) in rows:
-        own = class_id >= 0
-        if [label.decode() for label in labels[own]] != [pack.label_names[index] for index in class_id[own]]:
-            raise ValueError(f"signature {name!r}: labels of domain {pack.domain!r} do not fit the class ids")
-        best = np.sort(values)[::-1][: len(class_id)]
-        if own.sum() != len(best):
-            raise ValueError(f"signature {name!r}: {own.sum()} of {len(best)} classes of domain {pack.domain!r}")
-        for wanted in (values[class_id[own]], best):
-            largest = max(largest, float(np.abs(probability[own] - wanted).max()))
-    return largest
+from tfmdl.serving.litert import LiteRtFile, write_litert
+from tfmdl.serving.signatures import SERVING_DEFAULT
+from tfmdl.serving.source import data_dir_of, from_export, from_runs
+from tfmdl.serving.versions import newest
+from tfmdl.serving.writer import KEEP, PRECISIONS, Export, Options, write_export
 
 
 def summary(done: Export) -> str:
@@ -155,17 +29,40 @@ def summary(done: Export) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     mount = shlex.quote(f"{done.path.parent}:/models/tfmdl")
+    drawn = f", those of {', '.join(done.drawn)} drawn (--data_dir has real ones)" if done.drawn else ""
+    notes = [
+        f"Its probabilities differ from the live model's by at most {done.difference:.1e}, on {done.images} images"
+        f"{drawn}."
+    ]
+    if done.unchanged:
+        notes.append(f"Bit-identical to the version before: {', '.join(done.unchanged)}.")
+    if done.deleted:
+        notes.append(f"Deleted: {', '.join(map(str, done.deleted))} (--keep).")
+    notes = "\n".join(notes)
     return f"""{table}
 
 Wrote {done.path} ({size / 1e6:.1f} MB).
-Its probabilities differ from the live model's by at most {done.difference:.1e}.
+{notes}
 
 Serve it:
   docker run --rm -p 8500:8500 -p 8501:8501 -v {mount} -e MODEL_NAME=tfmdl tensorflow/serving
+Ask it:
+  python -m tfmdl.client --url=http://localhost:8501/v1/models/tfmdl --domain=DOMAIN IMAGE...
 Try it in Python:
   import tensorflow as tf
   classify = tf.saved_model.load({str(done.path)!r}).signatures[{SERVING_DEFAULT!r}]
   print(classify(image_bytes=tf.constant([open("IMAGE", "rb").read()]), domain=tf.constant(["DOMAIN"])))"""
+
+
+def litert_summary(done: list[LiteRtFile]) -> str:
+    """Returns which LiteRT files were made, and how close they are to the live model."""
+    lines = [
+        f"Wrote {file.path} ({file.num_bytes / 1e6:.2f} MB): probabilities differ from the live model's by at most "
+        f"{file.difference:.1e}."
+        for file in done
+    ]
+    labels = done[0].path.with_suffix(".json")
+    return "\n".join([*lines, f"Labels and preprocessing: {labels}"])
 
 
 def _described(name, spec):
@@ -179,21 +76,62 @@ def define_flags():
     flags.DEFINE_string("trunk", None, "Instead of --workdir: a run or file with the trunk.")
     flags.DEFINE_list("packs", [], "With --trunk: runs or files with the domains' packs.")
     flags.DEFINE_list("expert_packs", [], "Runs or packs that soft_sharing mixes, if they have moved.")
-    flags.DEFINE_string("export_dir", None, "Folder of all versions of the served model.", required=True)
+    flags.DEFINE_string("from_export", None, "Instead: an export, or the folder of its versions; the newest is taken.")
+    flags.DEFINE_list("add_pack", [], "With --from_export: runs or files with packs of domains to add or replace.")
+    flags.DEFINE_list("remove_domain", [], "With --from_export: domains to leave out.")
+    flags.DEFINE_string("export_dir", None, "Folder of all versions; by default that of --from_export.")
     flags.DEFINE_integer("version", None, "Version to write; by default the newest plus one.", lower_bound=1)
+    flags.DEFINE_integer("keep", KEEP, "Versions to keep: older ones are deleted.", lower_bound=1)
+    flags.DEFINE_enum(
+        "format", "saved_model", ["saved_model", "litert"], "litert: one domain as .tflite files, float32 and int8."
+    )
+    flags.DEFINE_bool("fold", False, "Fold the normalisation into kernels (one domain), or to a scale and an offset.")
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the convolutions.")
+    flags.DEFINE_float("tolerance", None, "Largest difference of probabilities from the live model's.", lower_bound=0)
+    flags.DEFINE_string("data_dir", None, "Converted domains, for images to check with; by default the runs' own.")
+    flags.DEFINE_string("license", None, "A line for the model card.")
+
+
+def export(values):
+    """Exports what the flags ask for, and returns what to print of it."""
+    if values.from_export:
+        if values.workdir or values.trunk or values.packs:
+            raise ValueError("give either --from_export, or --workdir, or --trunk and --packs")
+        source = from_export(values.from_export, values.add_pack, values.remove_domain)
+        export_dir = values.export_dir or newest(values.from_export).parent
+        runs = values.add_pack
+    else:
+        for flag in ("add_pack", "remove_domain"):
+            if getattr(values, flag):
+                raise ValueError(f"--{flag} wants --from_export")
+        if not values.export_dir:
+            raise ValueError("--export_dir must name a folder for the versions of the served model")
+        source = from_runs(values.workdir, values.trunk, values.packs, values.expert_packs)
+        export_dir = values.export_dir
+        runs = [*values.workdir, *values.packs]
+    options = Options(
+        version=values.version,
+        fold=values.fold,
+        precision=values.precision,
+        tolerance=values.tolerance,
+        data_dir=values.data_dir or data_dir_of(runs),
+        license_line=values.license,
+        keep=values.keep,
+    )
+    print(f"Exporting {', '.join(source.model.domains)}: this takes some seconds a domain ...\n", flush=True)
+    if values.format == "litert":
+        return litert_summary(write_litert(source, export_dir, options))
+    return summary(write_export(source, export_dir, options))
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are --name=value")
-    values = flags.FLAGS
     # Saving tells of every variable that it renames.
     logging.set_verbosity(logging.WARNING)
     tf.get_logger().setLevel("WARNING")
     with report_errors():
-        model, packs = load_model(values.workdir, values.trunk, values.packs, expert_paths=values.expert_packs)
-        print(f"Exporting {', '.join(model.domains)}: this takes some seconds a domain ...\n", flush=True)
-        print(summary(export(model, packs, values.export_dir, values.version)))
+        print(export(flags.FLAGS))
 
 
 if __name__ == "__main__":

@@ -364,6 +364,17 @@ def load_model(
     Raises:
         FileNotFoundError, ValueError: as `read_trunk`, `read_packs` and `compose`.
     """
+    trunk, packs, expert_packs = read_parts(workdirs, trunk, pack_paths, expert_paths)
+    return compose(trunk, packs, dtype, expert_packs), packs
+
+
+def read_parts(
+    workdirs: list[str] | None = None,
+    trunk: str | None = None,
+    pack_paths: list[str] | None = None,
+    expert_paths: list[str] | None = None,
+) -> tuple[Trunk, list[Pack], list[Pack]]:
+    """Returns trunk, packs and given packs of experts; arguments and errors as `load_model`, which composes them."""
     if bool(workdirs) == bool(trunk) or (workdirs and pack_paths):
         raise ValueError("give either --workdir, or --trunk and --packs")
     if workdirs:
@@ -374,7 +385,12 @@ def load_model(
     packs, expert_packs = (
         [pack for path in paths or () for pack in read_packs(path)] for paths in (pack_paths, expert_paths)
     )
-    return compose(read_trunk(trunk), packs, dtype, expert_packs), packs
+    return read_trunk(trunk), packs, expert_packs
+
+
+def values_of(model: MultiDomainClassifier, owner: str) -> dict[str, np.ndarray]:
+    """Returns what a file holds of the variables of a domain, or of "shared", by slot."""
+    return {slot: bank.stored(owner) for slot, of, bank in _slots(model) if of == owner}
 
 
 def _common_architecture(trunk, packs):

@@ -35,6 +35,8 @@ MAPS = {
     "masked": lambda **kw: layers.DomainMaskedConv2D(6, DOMAINS, strides=2, **kw),
     "masked separable": lambda **kw: layers.DomainMaskedSeparableConv2D(6, DOMAINS, strides=2, **kw),
     "norm": lambda **kw: layers.DomainBatchNormalization(DOMAINS, **kw),
+    "affine": lambda **kw: layers.DomainAffine(DOMAINS, **kw),
+    "offset": lambda **kw: layers.DomainAffine(DOMAINS, scales=False, **kw),
     "norm, shared": lambda **kw: layers.DomainBatchNormalization(DOMAINS, shared=True, **kw),
 }
 # A shared norm sees a mixed batch as one: training on it is not the sum of training on its parts.
@@ -166,6 +168,7 @@ CONFIGS = [
     (layers.DomainMaskedSeparableConv2D,
      {"filters": 6, "domains": DOMAINS, "kernel_size": 5, "strides": 2, "threshold": 0.5, "initial_score": 0.6}),
     (layers.DomainBatchNormalization, {"domains": DOMAINS, "shared": True, "momentum": 0.5, "epsilon": 1e-3}),
+    (layers.DomainAffine, {"domains": DOMAINS, "scales": False}),
     (layers.DomainHead, {"num_classes": {"b": 3, "a": 2}}),
 ]  # fmt: skip
 

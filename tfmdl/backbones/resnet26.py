@@ -59,6 +59,13 @@ class ResNet26(keras.layers.Layer):
                 )
         self.final_norm = method.normalization(name="final_norm")
 
+    def normalized_convolutions(self):
+        """Returns each convolution with the normalisation right behind it: pairs that inference can fold into one."""
+        pairs = [(self.stem_conv, self.stem_norm)]
+        for block in self.blocks:
+            pairs += [(block.conv1, block.norm1), (block.conv2, block.norm2)]
+        return pairs
+
     def build(self, input_shape):
         self.stem_conv.build(input_shape)
         shape = self.stem_conv.compute_output_shape(input_shape)

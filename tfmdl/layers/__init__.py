@@ -1,5 +1,6 @@
 """Keras layers whose variables belong to domains. Each takes the domain as a name or as int32 ids."""
 
+from tfmdl.layers.affine import DomainAffine
 from tfmdl.layers.controlled_conv import DomainControlledConv2D
 from tfmdl.layers.conv import DomainConv2D
 from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D
@@ -16,6 +17,7 @@ from tfmdl.layers.soft_sharing import DomainSoftDepthwiseConv2D
 
 __all__ = [
     "DomainAdaptedConv2D",
+    "DomainAffine",
     "DomainBank",
     "DomainBatchNormalization",
     "DomainControlledConv2D",

@@ -1,45 +1,102 @@
 """The signatures of an export: from image files or pixels to labels, all of it in the graph.
 
-Every signature answers with the same three outputs, a row an image, the most probable class first:
+    serving_default         image_bytes string (rows,), domain string (rows,)       JPEG, PNG, GIF or BMP files
+    tf_example              examples string (rows,), domain string (rows,)          as `tfmdl.data.records` has them
+    features                image_bytes string (rows,), domain string (rows,)       answers with the pooled features
+    serve_images            image float32 (rows, height, width, 3), domain_id int32 (rows,)      computes no strings
+    classify_<domain>       image float32 (rows, any height, any width, 3)
+    ..._uint8               the last two for uint8
 
-    label        string (rows, k)   name of the class
-    probability  float32 (rows, k)  of that class among the domain's classes
-    class_id     int32 (rows, k)    its index in the domain, from 0
+Pixels are red, green and blue in 0..255; those of float32 are rounded to whole numbers, as image files hold them. All
+but serve_images, which takes images of just the size that the network sees, resize and crop as evaluation does. Rows of
+one request may be of any domains that are seen at one size; others have their classify_<domain>.
 
-k is `TOP`, or the number of classes where that is less. Where rows of several domains share one answer, k
-follows the domain with the most classes, and a row of a domain with fewer is filled up: label "", probability 0,
-class_id -1.
+The answer, a row an image, the most probable class first:
+
+    label        string (rows, k)    name of the class; not from serve_images
+    probability  float32 (rows, k)   of that class among the domain's classes
+    class_id     int32 (rows, k)     its index in the domain, from 0
+
+k is `TOP`, or the number of classes where that is less. Where rows of several domains share one answer, k follows the
+domain with the most classes, and a row of a domain with fewer is filled up: label "", probability 0, class_id -1.
+features answers with features, float32 (rows, channels).
+
+What one domain is answered does not depend on which other domains there are, not in a single bit: no operation on its
+values mixes them with another's.
 """
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.data.decode import center, decode_window, format_of, normalize, size_of
-from tfmdl.model import MultiDomainClassifier
+from tfmdl.data.decode import center, normalize
 from tfmdl.packs import Pack
+from tfmdl.serving.images import MAX_PIXELS, decode_rows, encoded_images, pixels_needed, too_many
+from tfmdl.serving.refusal import refuse, refuse_rows, refuse_rows_without_strings
 
 TOP = 5
 SERVING_DEFAULT = "serving_default"
+TF_EXAMPLE = "tf_example"
+FEATURES = "features"
+SERVE_IMAGES = ("serve_images", "serve_images_uint8")
 
 
-def build_module(model: MultiDomainClassifier, packs: list[Pack]) -> tuple[tf.Module, dict]:
-    """Returns a module that holds the values of the model, and signatures on them, by name.
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """What an export serves.
 
-    Args:
-        model: The model, float32.
+    Attributes:
+        model: A `MultiDomainClassifier`, or what is folded from one.
         packs: The packs of its domains, in their order.
+        ids: What stands for each domain in serve_images, by name. An id outlives versions: it is never given to
+            another domain.
+        size: Height and width of the images of a batch that mixes domains.
+        gathers: A batch mixes domains; False for a folded network of one domain.
+    """
+
+    model: object
+    packs: tuple[Pack, ...]
+    ids: dict[str, int]
+    size: tuple[int, int]
+    gathers: bool = True
+
+    @property
+    def mixable(self) -> tuple[Pack, ...]:
+        """The packs whose domains share a batch: those that are evaluated at `size`."""
+        return tuple(pack for pack in self.packs if size_of_pack(pack) == self.size)
+
+    @property
+    def top(self) -> int:
+        """How many classes an answer of a mixed batch names."""
+        return min(TOP, max(len(pack.label_names) for pack in self.mixable))
+
+
+def size_of_pack(pack: Pack) -> tuple[int, int]:
+    """Returns height and width that images of the pack's domain are evaluated at."""
+    return pack.preprocessing.height, pack.preprocessing.width
+
+
+def most_common_size(packs) -> tuple[int, int]:
+    """Returns the size that most of the packs' domains are evaluated at; of equals the first."""
+    sizes = Counter(map(size_of_pack, packs))
+    return max(sizes, key=sizes.get)
+
+
+def build_module(served: Served) -> tuple[tf.Module, dict]:
+    """Returns a module that holds the values of the model, and signatures on them, by name.
 
     Raises:
         ValueError: if the names of two domains lead to one name of a signature.
     """
     module = tf.Module()
     # Plain variables, by their paths: a loaded export knows nothing of Keras.
-    module.values = {variable.path: variable.value for variable in model.variables}
-    signatures = {SERVING_DEFAULT: image_file_signature(model, packs)}
-    for pack in packs:
-        for name, signature in pixel_signatures(model, pack).items():
+    module.values = {variable.path: variable.value for variable in served.model.variables}
+    features = mixed_features(served)
+    signatures = {**file_signatures(served, features), **mixed_pixel_signatures(served, features)}
+    for pack in served.packs:
+        for name, signature in pixel_signatures(served.model, pack).items():
             if name in signatures:
                 raise ValueError(f"domain {pack.domain!r}: another domain's signature is named {name!r} already")
             signatures[name] = signature
@@ -51,173 +108,207 @@ def pixel_names(domain: str) -> tuple[str, str]:
     return f"classify_{domain}", f"classify_{domain}_uint8"
 
 
-def mixable(packs: list[Pack]) -> list[Pack]:
-    """Returns the packs whose domains share one batch: those of the size that most are evaluated at."""
-    sizes = Counter(_size(pack) for pack in packs)
-    most_common = max(sizes, key=sizes.get)  # of equals the first
-    return [pack for pack in packs if _size(pack) == most_common]
+def mixed_features(served: Served):
+    """Returns a function from pixels, (rows, *served.size, 3), and slots, int32 (rows,), to pooled features.
 
-
-def image_file_signature(model: MultiDomainClassifier, packs: list[Pack]):
-    """Returns the signature for image files, each row of the domain that it names.
-
-    It takes image_bytes, string (rows,), which are JPEG, PNG, GIF or BMP files, and domain, string (rows,). A
-    domain that is not evaluated at the size of the others (see `mixable`) is sent to its own signature.
+    A slot is the position of the row's domain in `served.mixable`. There is at least one row.
     """
-    served = mixable(packs)
-    size = _size(served[0])
-    names = [pack.domain for pack in served]
-    elsewhere = [pack for pack in packs if pack not in served]
-    # By id of the domain, which counts all packs.
-    mean = np.array([pack.preprocessing.mean for pack in packs], "float32")
-    std = np.array([pack.preprocessing.std for pack in packs], "float32")
-    first = np.array(list(model.head.offsets.values()), "int32")
-    count = np.array(list(model.num_classes.values()), "int32")
-    labels = [label for pack in packs for label in pack.label_names]
-    top = min(TOP, max(len(pack.label_names) for pack in served))
+    preprocessing = [pack.preprocessing for pack in served.mixable]
+    mean = np.array([each.mean for each in preprocessing], "float32")
+    std = np.array([each.std for each in preprocessing], "float32")
+    names = [pack.domain for pack in served.mixable]
+    index = np.array([served.model.domain_id(name) for name in names], "int32")
 
-    def ids_of(domain):
+    # Its graph is large, and stored once for all signatures that call it.
+    @tf.function(
+        autograph=False,
+        input_signature=[tf.TensorSpec((None, *served.size, 3), tf.float32), tf.TensorSpec((None,), tf.int32)],
+    )
+    def features(images, slot):
+        own_mean, own_std = (tf.gather(value, slot)[:, None, None, :] for value in (mean, std))
+        images = normalize(images, own_mean, own_std)
+        return served.model.features(images, tf.gather(index, slot) if served.gathers else names[0])
+
+    return features
+
+
+def file_signatures(served: Served, features_of) -> dict:
+    """Returns the signatures that take image files and examples, each row of the domain that it names, by name."""
+    mixable, model = served.mixable, served.model
+    elsewhere = [pack for pack in served.packs if pack not in mixable]
+    names = [pack.domain for pack in mixable]
+
+    def slot_of(domain):
+        """Returns which of `names` each row's domain is."""
         for pack in elsewhere:
             reason = (
-                f"domain [{pack.domain}] is seen at {_pixels(pack)} pixels, not at {_pixels(served[0])}: "
-                f"ask signature {pixel_names(pack.domain)[0]}"
+                f"domain [{pack.domain}] is seen at {_pixels(size_of_pack(pack))} pixels, not at "
+                f"{_pixels(served.size)}: ask signature {pixel_names(pack.domain)[0]}"
             )
-            domain = _refuse_rows(domain, domain == pack.domain, lambda row, reason=reason: reason)
+            domain = refuse_rows(domain, domain == pack.domain, lambda row, reason=reason: reason)
         known = domain[:, None] == tf.constant(names)
-        unknown = ~tf.reduce_any(known, axis=1)
-        domain = _refuse_rows(
-            domain,
-            unknown,
-            lambda row: tf.strings.join(
-                [
-                    "unknown domain [",
-                    tf.strings.substr(domain[row], 0, 80),
-                    f"]; expected {', '.join(model.domains)}",
-                ]
-            ),
-        )
-        with tf.control_dependencies([domain]):
-            return tf.gather([model.domain_id(name) for name in names], tf.argmax(known, axis=1))
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None,), tf.string, name="image_bytes"),
-            tf.TensorSpec((None,), tf.string, name="domain"),
-        ]
-    )
-    def classify(image_bytes, domain):
-        rows, domain_rows = tf.shape(image_bytes)[0], tf.shape(domain)[0]
-        domain = _refuse(
+        def reason(row):
+            expected = f"]; expected {', '.join(model.domains)}"
+            return tf.strings.join(["unknown domain [", tf.strings.substr(domain[row], 0, 80), expected])
+
+        domain = refuse_rows(domain, ~tf.reduce_any(known, axis=1), reason)
+        with tf.control_dependencies([domain]):
+            return tf.argmax(known, axis=1, output_type=tf.int32)
+
+    def read_and_embed(files, domain, argument, read=tf.identity):
+        rows, domain_rows = tf.shape(files)[0], tf.shape(domain)[0]
+        domain = refuse(
             domain,
             rows != domain_rows,
             lambda: tf.strings.format(
-                "image_bytes and domain want a row an image; received {} and {}", (rows, domain_rows)
+                f"{argument} and domain want a row an image; received {{}} and {{}}", (rows, domain_rows)
             ),
         )
-        domain_id = ids_of(domain)
-        with tf.control_dependencies([domain_id]):
-            images = _decode_rows(tf.identity(image_bytes), domain, size)
-        images, domain_id = _at_least_one_row(images), _at_least_one_row(domain_id)
-        own_mean, own_std = (tf.gather(value, domain_id)[:, None, None, :] for value in (mean, std))
-        which = domain_id if len(packs) > 1 else names[0]  # one domain alone needs no gather
-        logits = _logits(model, normalize(images, own_mean, own_std), which)
-        own_first, own_count = (tf.gather(value, domain_id)[:, None] for value in (first, count))
-        answer = _answer(logits, labels, top, own_first, own_count)
-        return {name: value[:rows] for name, value in answer.items()}
+        slot = slot_of(domain)
+        with tf.control_dependencies([slot]):
+            images = decode_rows(read(tf.identity(files)), domain, served.size)
+        images, slot = _at_least_one_row(images), _at_least_one_row(slot)
+        return features_of(tf.cast(images, tf.float32), slot), slot, rows
 
-    return classify
+    def strings(name):
+        return tf.TensorSpec((None,), tf.string, name=name)
+
+    @tf.function(autograph=False, input_signature=[strings("image_bytes"), strings("domain")])
+    def classify(image_bytes, domain):
+        pooled, slot, rows = read_and_embed(image_bytes, domain, "image_bytes")
+        return _first(rows, _mixed_answer(served, pooled, slot))
+
+    @tf.function(autograph=False, input_signature=[strings("examples"), strings("domain")])
+    def classify_examples(examples, domain):
+        pooled, slot, rows = read_and_embed(examples, domain, "examples", encoded_images)
+        return _first(rows, _mixed_answer(served, pooled, slot))
+
+    @tf.function(autograph=False, input_signature=[strings("image_bytes"), strings("domain")])
+    def features(image_bytes, domain):
+        pooled, _, rows = read_and_embed(image_bytes, domain, "image_bytes")
+        return _first(rows, {"features": pooled})
+
+    return {SERVING_DEFAULT: classify, TF_EXAMPLE: classify_examples, FEATURES: features}
 
 
-def pixel_signatures(model: MultiDomainClassifier, pack: Pack) -> dict:
-    """Returns the signatures for pixels of one domain, float32 and uint8, by name.
+def mixed_pixel_signatures(served: Served, features_of) -> dict:
+    """Returns the signatures for pixels of any domains, float32 and uint8, by name. They compute no strings."""
+    ids = np.array([served.ids[pack.domain] for pack in served.mixable], "int32")
+    expected = ", ".join(f"{served.ids[pack.domain]} {pack.domain}" for pack in served.mixable)
+    shape = (None, *served.size, 3)
 
-    Both take image, (rows, height, width, 3) of any size: red, green and blue in 0..255. Those of float32 are
-    rounded to whole numbers, as image files hold them. Images are resized and cropped as in evaluation.
-    """
-    domain, size = pack.domain, _size(pack)
+    def answer(image, domain_id):
+        rows, id_rows = tf.shape(image)[0], tf.shape(domain_id)[0]
+        reason = "image and domain_id want a row an image; received"
+        paired = tf.debugging.Assert(rows == id_rows, [reason, rows, id_rows])
+        with tf.control_dependencies([paired]):
+            domain_id = tf.identity(domain_id)
+        known = domain_id[:, None] == tf.constant(ids)
+        image = refuse_rows_without_strings(
+            image, ~tf.reduce_any(known, axis=1), f"has no domain_id of {expected}; received", domain_id
+        )
+        slot = tf.argmax(tf.cast(known, tf.int32), axis=1, output_type=tf.int32)
+        image, slot = _at_least_one_row(image), _at_least_one_row(slot)
+        pooled = features_of(tf.cast(image, tf.float32), slot)
+        answer = _mixed_answer(served, pooled, slot, with_labels=False)
+        return _first(rows, answer)
+
+    def signature(dtype, name):
+        @tf.function(
+            autograph=False,
+            input_signature=[
+                tf.TensorSpec(shape, dtype, name="image"),
+                tf.TensorSpec((None,), tf.int32, name="domain_id"),
+            ],
+        )
+        def classify(image, domain_id):
+            if dtype == tf.float32:
+                finite = tf.reduce_all(tf.math.is_finite(image), axis=(1, 2, 3))
+                image = refuse_rows_without_strings(image, ~finite, "of image is not finite")
+                image = _as_in_files(image)
+            return answer(image, domain_id)
+
+        return classify
+
+    return {name: signature(dtype, name) for name, dtype in zip(SERVE_IMAGES, (tf.float32, tf.uint8), strict=True)}
+
+
+def pixel_signatures(model, pack: Pack) -> dict:
+    """Returns the signatures for pixels of one domain, of any size, float32 and uint8, by name."""
+    domain, size = pack.domain, size_of_pack(pack)
     mean, std = pack.preprocessing.mean, pack.preprocessing.std
     shape = (None, None, None, 3)
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
     def classify(image):
-        rows = tf.shape(image)[0]
-        empty = tf.reduce_any(tf.shape(image)[1:3] < 1) & (rows > 0)
-        image = _refuse(image, empty, lambda: f"domain [{domain}]: images have no pixels")
+        rows, sides = tf.shape(image)[0], tf.shape(image)[1:3]
+        empty = tf.reduce_any(sides < 1) & (rows > 0)
+        image = refuse(image, empty, lambda: f"domain [{domain}]: images have no pixels")
+        too_large = pixels_needed(tf.maximum(sides, 1), size) > MAX_PIXELS
+        image = refuse(
+            image,
+            too_large & (rows > 0),
+            lambda: tf.strings.format(
+                f"domain [{domain}]: images have {{}}x{{}} pixels (height x width): {too_many(size)}",
+                (sides[0], sides[1]),
+            ),
+        )
         image = tf.cond(rows > 0, lambda: center(image, size), lambda: tf.zeros((1, *size, 3), tf.uint8))
-        image = tf.ensure_shape(image, (None, *size, 3))
-        logits = _logits(model, normalize(image, mean, std), domain)
-        answer = _answer(logits, pack.label_names, min(TOP, len(pack.label_names)))
-        return {name: value[:rows] for name, value in answer.items()}
+        image = normalize(tf.ensure_shape(image, (None, *size, 3)), mean, std)
+        logits = model.head(model.features(image, domain), domain=domain)
+        probability, class_id = _best(logits, min(TOP, len(pack.label_names)))
+        label = tf.gather(tf.constant(pack.label_names), class_id)
+        return _first(rows, {"label": label, "probability": probability, "class_id": class_id})
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
     def classify_float32(image):
-        return classify(tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8))
+        finite = tf.reduce_all(tf.math.is_finite(image), axis=(1, 2, 3))
+        image = refuse_rows(image, ~finite, lambda row: f"image for domain [{domain}] is not finite")
+        return classify(tf.cast(_as_in_files(image), tf.uint8))
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="image")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8, name="image")])
     def classify_uint8(image):
         return classify(image)
 
     return dict(zip(pixel_names(domain), (classify_float32, classify_uint8), strict=True))
 
 
-def _size(pack):
-    return pack.preprocessing.height, pack.preprocessing.width
+def _mixed_answer(served, features, slot, with_labels=True):
+    """Returns the outputs of a signature, for rows of several domains, each of the domain in its slot."""
+    probabilities, class_ids = [], []
+    # By domain, for all rows, and then each row's own: what a domain is answered is the same whoever else is there.
+    for pack in served.mixable:
+        top = min(served.top, len(pack.label_names))
+        probability, class_id = _best(served.model.head(features, domain=pack.domain), top)
+        fill = [[0, 0], [0, served.top - top]]
+        probabilities.append(tf.pad(probability, fill))
+        class_ids.append(tf.pad(class_id, fill, constant_values=-1))
+    own = tf.stack([slot, tf.range(tf.size(slot))], axis=1)
+    probability, class_id = (tf.gather_nd(tf.stack(values), own) for values in (probabilities, class_ids))
+    answer = {"probability": probability, "class_id": class_id}
+    if with_labels:
+        labels = [label for pack in served.mixable for label in pack.label_names]
+        first = np.cumsum([0, *(len(pack.label_names) for pack in served.mixable)])[:-1].astype("int32")
+        at = tf.gather(first, slot)[:, None] + tf.maximum(class_id, 0)
+        answer["label"] = tf.where(class_id >= 0, tf.gather(tf.constant(labels), at), "")
+    return answer
 
 
-def _pixels(pack):
-    return "{}x{}".format(*_size(pack))
+def _best(logits, top):
+    """Returns probability and index of the `top` most probable classes of each row."""
+    _, class_id = tf.math.top_k(logits, top)
+    return tf.gather(tf.nn.softmax(logits), class_id, batch_dims=1), class_id
 
 
-def _logits(model, images, domain):
-    return model.head(model.features(images, domain), domain=domain)
+def _as_in_files(image):
+    """Returns float32 pixels as image files hold them: whole numbers in 0..255."""
+    return tf.clip_by_value(tf.round(image), 0.0, 255.0)
 
 
-def _answer(logits, labels, top, first=0, count=None):
-    """Returns the outputs of a signature.
-
-    Args:
-        logits: (rows, classes) of one domain, or of several, with the classes of all others masked.
-        labels: Names of the classes.
-        top: How many classes to name.
-        first, count: First class of the row's domain, and how many it has, int32 (rows, 1); by default all.
-    """
-    _, column = tf.math.top_k(logits, top)
-    probability = tf.gather(tf.nn.softmax(logits), column, batch_dims=1)
-    class_id = column - first
-    own = (class_id >= 0) & (class_id < (tf.shape(logits)[1] if count is None else count))
-    return {
-        "label": tf.where(own, tf.gather(labels, column), ""),
-        "probability": tf.where(own, probability, 0.0),
-        "class_id": tf.where(own, class_id, -1),
-    }
-
-
-def _decode_rows(encoded, domain, size):
-    """Decodes image files as evaluation does: string (rows,) to uint8 (rows, *size, 3)."""
-    rows = tf.size(encoded, tf.int64)
-    formats = format_of(encoded)
-
-    def described(row, fault):
-        length = tf.strings.as_string(tf.strings.length(encoded[row]))
-        return tf.strings.join(["the image of ", length, " bytes for domain [", domain[row], "] ", fault])
-
-    encoded = _refuse_rows(encoded, formats == "", lambda row: described(row, "is no JPEG, PNG, GIF or BMP file"))
-
-    def decode(row):
-        height, width = tf.unstack(size_of(encoded[row], formats[row]))
-        return row, decode_window(encoded[row], formats[row], height, width, size, size, tf.constant([0, 0]))
-
-    # A dataset, because nothing else in a graph outlives an error: so the row that fails can be named. It
-    # ends with a blank image, since a dataset cannot give a batch of none.
-    blank = tf.data.Dataset.from_tensors((rows, tf.zeros((*size, 3), tf.uint8)))
-    dataset = tf.data.Dataset.range(rows).map(decode).ignore_errors().concatenate(blank).batch(rows + 1)
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False  # they would run at each request
-    decoded, images = dataset.with_options(options).get_single_element()
-
-    whole = tf.scatter_nd(decoded[:, None], tf.ones_like(decoded), (rows + 1,))[:-1]
-    return _refuse_rows(images[:-1], whole == 0, lambda row: described(row, "is damaged: it does not decode"))
+def _first(rows, answer):
+    """Returns the outputs without the row that stands in where there are none."""
+    return {name: value[:rows] for name, value in answer.items()}
 
 
 def _at_least_one_row(values):
@@ -226,27 +317,5 @@ def _at_least_one_row(values):
     return tf.pad(values, [[0, missing], *[[0, 0]] * (len(values.shape) - 1)])
 
 
-def _refuse_rows(values, bad, reason):
-    """Returns `values`, or fails with the first row that is `bad`, bool (rows,), and `reason(row)`."""
-
-    def message():
-        row = tf.argmax(bad)
-        return tf.strings.join(["row ", tf.strings.as_string(row), ": ", reason(row)])
-
-    return _refuse(values, tf.reduce_any(bad), message)
-
-
-def _refuse(values, bad, message):
-    """Returns `values`, or fails with `message()` if the scalar `bad` is true.
-
-    TensorFlow escapes quotes in such messages: names stand in brackets.
-    """
-
-    def fail():
-        tf.debugging.Assert(False, [message()])
-        return False
-
-    # The message is made only where it is needed: it reads rows that may not be there.
-    checked = tf.cond(bad, fail, lambda: True)
-    with tf.control_dependencies([checked]):
-        return tf.identity(values)
+def _pixels(size):
+    return "{}x{}".format(*size)

@@ -53,6 +53,16 @@ class SharingMethod(abc.ABC):
         self.experts = tuple(experts)
         self.dtype = dtype
 
+    def of_dtype(self, dtype):
+        """Returns the same method, for layers of another dtype."""
+        return type(self)(
+            self.domains,
+            share_last_pointwise=self.share_last_pointwise,
+            soft_layers=self.soft_layers,
+            experts=self.experts,
+            dtype=dtype,
+        )
+
     @abc.abstractmethod
     def separable_conv(self, filters, *, strides, number, count, name):
         """Returns a depthwise 3x3 and pointwise 1x1 convolution, the `number`th, from 1, of the network's `count`."""

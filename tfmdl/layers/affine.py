@@ -1,0 +1,45 @@
+"""Scale and offset per domain: what is left of a normalisation in inference."""
+
+import keras
+from keras import ops
+
+from tfmdl.layers.domain_bank import DomainBank
+
+
+class DomainAffine(keras.layers.Layer):
+    """Multiplies each channel by the domain's scale and adds its offset.
+
+    With statistics that do not move any more, a batch normalisation is no more than this.
+
+    Args:
+        domains: Names of the domains, in the order of their ids.
+        scales: Whether there is a scale; otherwise only an offset is added.
+
+    Input shape: (batch, height, width, channels).
+    Output shape: the same.
+    """
+
+    def __init__(self, domains, scales=True, **kwargs):
+        super().__init__(**kwargs)
+        self.domains = tuple(domains)
+        self.scales = scales
+        self.scale = DomainBank(domains, initializer="ones", dtype="float32", name="scale") if scales else None
+        self.offset = DomainBank(domains, dtype="float32", name="offset")
+
+    def build(self, input_shape):
+        for bank in (self.scale, self.offset):
+            if bank is not None:
+                bank.build((input_shape[-1],))
+
+    def call(self, inputs, domain, training=False):
+        def own(bank):
+            value = ops.cast(bank.select(domain), inputs.dtype)
+            return value if len(value.shape) == 1 else value[:, None, None, :]
+
+        return (inputs * own(self.scale) if self.scales else inputs) + own(self.offset)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "domains": list(self.domains), "scales": self.scales}

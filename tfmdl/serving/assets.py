@@ -1,0 +1,141 @@
+"""What lies beside the graph of an export: labels, preprocessing, a model card, and requests to warm up with.
+
+assets/export.json              what the export is made of: `python -m tfmdl.export --from_export` reads it again
+assets/domains/<domain>.json    labels and preprocessing of a domain
+assets/MODEL_CARD.md
+assets.extra/tf_serving_warmup_requests
+"""
+
+import dataclasses
+import pathlib
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+import tfmdl
+from tfmdl import params
+from tfmdl.config import write_json
+from tfmdl.data.records import DatasetInfo, converted_domains
+from tfmdl.serving.check import Request
+from tfmdl.serving.signatures import SERVING_DEFAULT, size_of_pack
+
+MANIFEST = "assets/export.json"
+WARMUP = "assets.extra/tf_serving_warmup_requests"
+
+
+def write_assets(folder: pathlib.Path, manifest: dict, packs, ids: dict[str, int]) -> None:
+    """Writes `assets/export.json` and `assets/domains/`.
+
+    Args:
+        folder: Of the SavedModel.
+        manifest: What the export is made of.
+        packs: The packs of its domains.
+        ids: By domain, what serve_images calls it.
+    """
+    write_json(folder / MANIFEST, {**manifest, "tool_version": tfmdl.__version__})
+    for pack in packs:
+        facts = {"domain_id": ids[pack.domain], **domain_facts(pack)}
+        write_json(folder / "assets" / "domains" / f"{pack.domain}.json", facts)
+
+
+def domain_facts(pack) -> dict:
+    """Returns labels, preprocessing and what else is known of a pack's domain, for JSON."""
+    return {
+        "domain": pack.domain,
+        "label_names": pack.label_names,
+        "category_ids": pack.category_ids,
+        "accuracy": pack.accuracy,
+        "preprocessing": dataclasses.asdict(pack.preprocessing),
+        "architecture": dataclasses.asdict(pack.architecture),
+    }
+
+
+def write_model_card(
+    folder: pathlib.Path, model, packs, manifest: dict, difference: float, data_dir=None, license_line=None
+) -> None:
+    """Writes `assets/MODEL_CARD.md`.
+
+    Args:
+        folder: Of the SavedModel.
+        model: The live model.
+        packs, manifest: As in `write_assets`.
+        difference: Of the export's probabilities from the live model's.
+        data_dir: Folder of converted domains, or None: it knows how many images there were.
+        license_line: What the user says of the licence, or None.
+    """
+    counted = params.count(model, (manifest["base_domain"],))
+    known = converted_domains(data_dir) if data_dir else ()
+    rows = ["| domain | classes | training images | accuracy on val | seen at | parameters of its own |"]
+    rows.append("|---|---|---|---|---|---|")
+    for pack in packs:
+        images = "not known here"
+        if pack.domain in known:
+            splits = DatasetInfo.load(data_dir, pack.domain).splits
+            images = f"{splits['train'].num_examples:,}" if "train" in splits else "none"
+        accuracy = "not measured" if pack.accuracy is None else f"{100 * pack.accuracy:.1f} %"
+        own = counted.own[pack.domain] + counted.classifier[pack.domain]
+        height, width = size_of_pack(pack)
+        rows.append(
+            f"| {pack.domain} | {len(pack.label_names):,} | {images} | {accuracy} | {height}x{width} | {own:,} |"
+        )
+    architecture = model.architecture
+    depth = f"{architecture.backbone}, width {architecture.width}, {architecture.blocks_per_stage} blocks a stage"
+    form = ", normalisation folded" if manifest["folded"] else ""
+    base = manifest["base_domain"]
+    table = "\n".join(rows)
+    many = f"{len(packs)} visual domains" if len(packs) > 1 else "one visual domain"
+    text = f"""# Model card
+
+One image classifier for {many}, made by tfmdl {tfmdl.__version__} after "Depthwise Convolution is
+All You Need for Learning Multiple Visual Domains" (Guo et al., AAAI 2019).
+
+License: {license_line or "not stated"}
+
+* Network: {depth}; sharing method {architecture.method}.
+* Trained on: the trunk on {base}, then each domain on its own training images, everything shared frozen.
+* Parameters: {counted.total:,} in all, of which {counted.shared:,} are shared by all domains.
+* Served in {manifest["precision"]}{form}. Probabilities differ from the trained model's by at most {difference:.1e}.
+
+{table}
+
+It answers for images of its domains only, and the domain has to be known: asked for a picture of anything else, it
+still names one of the domain's classes. Accuracies are those of the training runs on their val split.
+"""
+    (folder / "assets" / "MODEL_CARD.md").write_text(text)
+
+
+def write_warmup(folder: pathlib.Path, requests: list[Request]) -> list[Request]:
+    """Writes requests for every signature, which TensorFlow Serving sends itself when it loads the export.
+
+    Args:
+        folder: Of the SavedModel.
+        requests: At least one for each signature.
+
+    Returns:
+        Those that were written: one of one row a signature, and one of all rows for the default one.
+    """
+    first = {request.signature: request.rows([0]) for request in reversed(requests)}
+    chosen = [*first.values(), *(request for request in requests if request.signature == SERVING_DEFAULT)]
+    path = folder / WARMUP
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in chosen:
+            log = prediction_log_pb2.PredictLog(request=predict_request(request.signature, request.inputs))
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+    return chosen
+
+
+def predict_request(signature: str, inputs: dict, model_name: str = "") -> predict_pb2.PredictRequest:
+    """Returns a request of TensorFlow Serving's gRPC API."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model_name
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def read_warmup(folder: pathlib.Path) -> list[predict_pb2.PredictRequest]:
+    """Returns the requests that TensorFlow Serving would send when it loads the SavedModel in `folder`."""
+    logs = tf.data.TFRecordDataset(str(folder / WARMUP)).as_numpy_iterator()
+    return [prediction_log_pb2.PredictionLog.FromString(log).predict_log.request for log in logs]

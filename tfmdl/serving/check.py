@@ -1,0 +1,150 @@
+"""An export's answers, compared with the live model's and with those of the version before it."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfmdl.data.records import UNKNOWN_LABEL, serialize_example
+from tfmdl.packs import Pack
+from tfmdl.serving.samples import Sample, live_answers
+from tfmdl.serving.signatures import FEATURES, SERVE_IMAGES, SERVING_DEFAULT, TF_EXAMPLE, Served, pixel_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One request for a signature, and what it should be answered.
+
+    Attributes:
+        signature: Name of the signature.
+        inputs: Arrays by name, a row an image.
+        packs: The pack of each row's domain.
+        wanted: By row, probabilities of the live model; for the signature of the features, its features.
+    """
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+    packs: list[Pack]
+    wanted: list[np.ndarray]
+
+    def rows(self, chosen) -> "Request":
+        """Returns the request with some of its rows only."""
+        inputs = {name: value[chosen] for name, value in self.inputs.items()}
+        packs, wanted = ([values[row] for row in chosen] for values in (self.packs, self.wanted))
+        return Request(self.signature, inputs, packs, wanted)
+
+
+def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list[Request]:
+    """Returns requests for every signature, which together send it all samples that it takes.
+
+    Args:
+        served: What is exported.
+        live: The live model, float32, which says what the answers should be.
+        samples: By domain.
+    """
+    requests, mixed = [], []
+    for pack in served.packs:
+        own = samples[pack.domain]
+        features, of_files = live_answers(live, pack, [sample.window for sample in own])
+        _, of_pixels = live_answers(live, pack, [sample.centre for sample in own])
+        for name in pixel_names(pack.domain):
+            dtype = "uint8" if name.endswith("_uint8") else "float32"
+            # Images differ in size: a batch is of one.
+            for sample, wanted in zip(own, of_pixels, strict=True):
+                requests.append(Request(name, {"image": sample.whole[None].astype(dtype)}, [pack], [wanted]))
+        if pack in served.mixable:
+            mixed += zip([pack] * len(own), own, features, of_files, strict=True)
+    # In an order as clients may have it.
+    mixed = [mixed[index] for index in np.random.default_rng(0).permutation(len(mixed))]
+    packs, sent, features, probabilities = map(list, zip(*mixed, strict=True))
+    domain = np.array([pack.domain.encode() for pack in packs], object)
+    domain_id = np.array([served.ids[pack.domain] for pack in packs], "int32")
+    files = {"image_bytes": np.array([sample.encoded for sample in sent], object), "domain": domain}
+    examples = {"examples": np.array([_example(sample) for sample in sent], object), "domain": domain}
+    requests.append(Request(SERVING_DEFAULT, files, packs, probabilities))
+    requests.append(Request(TF_EXAMPLE, examples, packs, probabilities))
+    requests.append(Request(FEATURES, files, packs, features))
+    for name, dtype in zip(SERVE_IMAGES, ("float32", "uint8"), strict=True):
+        pixels = np.stack([sample.window for sample in sent]).astype(dtype)
+        requests.append(Request(name, {"image": pixels, "domain_id": domain_id}, packs, probabilities))
+    return requests
+
+
+def ask(signatures, request: Request) -> dict[str, np.ndarray]:
+    """Returns what the signature of a loaded export answers."""
+    inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
+    return {name: value.numpy() for name, value in signatures[request.signature](**inputs).items()}
+
+
+def largest_difference(signatures, requests: list[Request]) -> float:
+    """Returns by how much probabilities of a loaded export differ from those that are wanted, at most.
+
+    Raises:
+        ValueError: if an answer is not of the form that it has to have: labels that do not fit, say.
+    """
+    return max(_difference(request, ask(signatures, request)) for request in requests if request.signature != FEATURES)
+
+
+def features_difference(signatures, requests: list[Request]) -> float:
+    """Returns by how much features differ from those that are wanted, at most, relative to the largest of a row."""
+    largest = 0.0
+    for request in requests:
+        if request.signature == FEATURES:
+            wanted = np.stack(request.wanted)
+            apart = np.abs(ask(signatures, request)["features"] - wanted).max(axis=1)
+            largest = max(largest, float((apart / np.abs(wanted).max(axis=1)).max()))
+    return largest
+
+
+def check_unchanged(before, after, requests: list[Request]) -> None:
+    """Compares the answers of two loaded exports to requests for domains that both serve.
+
+    Raises:
+        ValueError: if a single bit of them differs.
+    """
+    for request in requests:
+        old, new = ask(before, request), ask(after, request)
+        for name in new:
+            if not np.array_equal(*_same_columns(old[name], new[name])):
+                raise ValueError(f"signature {request.signature!r} does not answer as it did: {name} differs")
+
+
+def _same_columns(old, new):
+    """A domain with more classes that comes or goes changes how far rows are filled up, with what says so."""
+    width = min(old.shape[1], new.shape[1])
+    return old[:, :width], new[:, :width]
+
+
+def _difference(request, answer):
+    largest = 0.0
+    labelled = "label" in answer
+    for row, (pack, wanted) in enumerate(zip(request.packs, request.wanted, strict=True)):
+        probability, class_id = answer["probability"][row], answer["class_id"][row]
+        own = class_id >= 0
+        best = np.sort(wanted)[::-1][: len(class_id)]
+        if own.sum() != len(best):
+            raise ValueError(
+                f"signature {request.signature!r}: {own.sum()} of {len(best)} classes of domain {pack.domain!r}"
+            )
+        if labelled:
+            labels = [label.decode() for label in answer["label"][row][own]]
+            if labels != [pack.label_names[index] for index in class_id[own]]:
+                raise ValueError(
+                    f"signature {request.signature!r}: labels of domain {pack.domain!r} do not fit the class ids"
+                )
+        for values in (wanted[class_id[own]], best):
+            largest = max(largest, float(np.abs(probability[own] - values).max()))
+    return largest
+
+
+def _example(sample):
+    height, width, _ = sample.whole.shape
+    return serialize_example(
+        encoded=sample.encoded,
+        image_format="jpeg",
+        height=height,
+        width=width,
+        label=UNKNOWN_LABEL,
+        text="",
+        image_id=0,
+    )

@@ -1,0 +1,96 @@
+"""Images that an export is checked on and warmed up with: real ones, or drawn where there are none."""
+
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tfmdl.data.decode import center, decode_window, format_of, normalize, size_of
+from tfmdl.data.records import DatasetInfo, converted_domains
+from tfmdl.packs import Pack
+from tfmdl.serving.images import ENCODED
+from tfmdl.serving.signatures import size_of_pack
+
+COUNT = 8  # images a domain
+_SPLITS = ("val", "test", "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One image file, and what evaluation makes of it.
+
+    Attributes:
+        encoded: The file.
+        whole: uint8 (height, width, 3), decoded.
+        window: uint8 (*evaluation size, 3), as evaluation decodes it: of a JPEG no more than it needs.
+        centre: The same out of `whole`, as a signature for pixels makes it. Pixels of a JPEG may differ a little.
+    """
+
+    encoded: bytes
+    whole: np.ndarray
+    window: np.ndarray
+    centre: np.ndarray
+
+    @classmethod
+    def of(cls, encoded: bytes, size: tuple[int, int]) -> "Sample":
+        image_format = format_of(tf.constant(encoded))
+        height, width = tf.unstack(size_of(tf.constant(encoded), image_format))
+        window = decode_window(tf.constant(encoded), image_format, height, width, size, size, tf.constant([0, 0]))
+        whole = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return cls(encoded, whole.numpy(), window.numpy(), center(whole[None], size)[0].numpy())
+
+
+def samples_of(
+    packs, data_dir: str | os.PathLike | None = None, count: int = COUNT
+) -> tuple[dict[str, list[Sample]], list[str]]:
+    """Returns samples of every domain, by name, and the domains for which they are drawn.
+
+    Args:
+        packs: The packs of the domains.
+        data_dir: Folder that data_prep/convert.py wrote; images of val are taken, or of the split there is. For domains
+            that are not there images are drawn.
+        count: How many of each domain.
+
+    Raises:
+        ValueError: if a domain has other classes in `data_dir`, or no images.
+    """
+    converted = converted_domains(data_dir) if data_dir else ()
+    random = np.random.default_rng(0)
+    drawn = [pack.domain for pack in packs if pack.domain not in converted]
+    files = {
+        pack.domain: _draw(random, count) if pack.domain in drawn else _read(pack, data_dir, count) for pack in packs
+    }
+    samples = {pack.domain: [Sample.of(file, size_of_pack(pack)) for file in files[pack.domain]] for pack in packs}
+    return samples, drawn
+
+
+def live_answers(model, pack: Pack, images) -> tuple[np.ndarray, np.ndarray]:
+    """Returns features and probabilities of uint8 images (rows, *size, 3) of one domain, as evaluation has them."""
+    images = normalize(np.stack(images), pack.preprocessing.mean, pack.preprocessing.std)
+    features = model.features(images, pack.domain)
+    return features.numpy(), tf.nn.softmax(model.head(features, domain=pack.domain)).numpy()
+
+
+def _read(pack, data_dir, count):
+    info = DatasetInfo.load(data_dir, pack.domain)
+    if info.label_names != pack.label_names:
+        raise ValueError(f"{pack.path} was trained on other classes than {data_dir} has for {pack.domain!r}")
+    split = next((split for split in _SPLITS if split in info.splits and info.splits[split].num_examples), None)
+    if split is None:
+        raise ValueError(f"domain {pack.domain!r} has no images in {data_dir}")
+    # Some at a distance from each other: the first ones may be of one class.
+    every = max(1, info.splits[split].num_examples // count)
+    records = tf.data.TFRecordDataset(info.shard_paths(data_dir, split)).shard(every, 0).take(count)
+    features = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
+    return [tf.io.parse_single_example(record, features)[ENCODED].numpy() for record in records]
+
+
+def _draw(random, count):
+    files = []
+    for number in range(count):
+        height, width = random.integers(20, 150, 2)
+        image = random.integers(0, 256, (height, width, 3), "uint8")
+        encode = tf.io.encode_png if number % 2 else tf.io.encode_jpeg
+        files.append(encode(image).numpy())
+    return files

@@ -1,0 +1,168 @@
+"""What an export is made of: runs of train.py, or an earlier export with domains added and removed."""
+
+import dataclasses
+import os
+import pathlib
+
+import tensorflow as tf
+
+from tfmdl.config import Preprocessing, load_config
+from tfmdl.domains import SHARED
+from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.packs import Pack, Trunk, compose, read_packs, read_parts, values_of
+from tfmdl.serving.signatures import most_common_size, size_of_pack
+from tfmdl.serving.versions import newest, read_domain, read_manifest
+from tfmdl.sharing import METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A model to export, and what has to stay as it was.
+
+    Attributes:
+        model: The live model, float32.
+        packs: The packs of its domains, in their order.
+        base_domain: The domain that the trunk was trained on.
+        trunk_fingerprint: Of the trunk.
+        ids: By domain, what serve_images calls it.
+        next_id: What the next domain will be called there.
+        size: Height and width of the images of a batch that mixes domains.
+        previous: The version that this one follows, or None.
+    """
+
+    model: MultiDomainClassifier
+    packs: tuple[Pack, ...]
+    base_domain: str
+    trunk_fingerprint: str
+    ids: dict[str, int]
+    next_id: int
+    size: tuple[int, int]
+    previous: pathlib.Path | None = None
+
+    @property
+    def manifest(self) -> dict:
+        """What `from_export` needs to know of an export of this source, for JSON."""
+        return {
+            "domains": list(self.model.domains),
+            "domain_ids": self.ids,
+            "next_domain_id": self.next_id,
+            "size": list(self.size),
+            "architecture": dataclasses.asdict(self.model.architecture),
+            "base_domain": self.base_domain,
+            "trunk_fingerprint": self.trunk_fingerprint,
+        }
+
+
+def from_runs(
+    workdirs: list[str] | None = None,
+    trunk: str | None = None,
+    pack_paths: list[str] | None = None,
+    expert_paths: list[str] | None = None,
+) -> Source:
+    """Returns the `Source` of finished runs, or of a trunk and packs; arguments and errors as `packs.load_model`."""
+    trunk, packs, expert_packs = read_parts(workdirs, trunk, pack_paths, expert_paths)
+    model = compose(trunk, packs, expert_packs=expert_packs)
+    ids = {domain: number for number, domain in enumerate(model.domains)}
+    size = most_common_size(packs)
+    return Source(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, len(ids), size)
+
+
+def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[str] = ()) -> Source:
+    """Returns an earlier export as a `Source`, with the domains of some runs added and some domains removed.
+
+    Args:
+        path: Folder of all versions, of which the newest is taken, or of one.
+        added: Runs or pack files. A domain that is there already is replaced.
+        removed: Names of domains.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+        ValueError: if it cannot be taken apart, a domain to remove is not in it, none would be left, or as
+            `packs.compose`.
+    """
+    version = newest(path)
+    manifest = read_manifest(version)
+    if manifest["folded"] or manifest["precision"] != "float32":
+        raise ValueError(
+            f"--from_export: {version} was written with --fold or another --precision, which cannot be undone; export "
+            "from the runs again, or from a version without"
+        )
+    method = manifest["architecture"]["method"]
+    if METHODS[method].experts_by:
+        raise ValueError(
+            f"--from_export: {version} is of method {method}, whose domains mix kernels that are no longer told apart "
+            "by pack; export from the runs again"
+        )
+    for domain in removed:
+        if domain not in manifest["domains"]:
+            raise ValueError(
+                f"--remove_domain: {version} has no domain {domain!r}; it has {', '.join(manifest['domains'])}"
+            )
+    new = [pack for run in added for pack in read_packs(run)]
+    replaced = {pack.domain for pack in new}
+    trunk, old = _take_apart(version, manifest)
+    packs = [pack for pack in old if pack.domain not in {*removed, *replaced}] + new
+    if not packs:
+        raise ValueError(f"--remove_domain: no domain of {version} would be left")
+    ids, next_id = dict(manifest["domain_ids"]), manifest["next_domain_id"]
+    for pack in new:
+        # What takes a domain's place takes its id, too.
+        if pack.domain not in ids:
+            ids[pack.domain] = next_id
+            next_id += 1
+    ids = {pack.domain: ids[pack.domain] for pack in packs}
+    size = tuple(manifest["size"])
+    if size not in map(size_of_pack, packs):
+        size = most_common_size(packs)
+    model = compose(trunk, packs)
+    return Source(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version)
+
+
+def data_dir_of(paths) -> str | None:
+    """Returns the folder of converted domains that the first run in `paths` was trained on, if it is still there."""
+    for path in paths:
+        if pathlib.Path(path).is_dir():
+            data_dir = load_config(path).data_dir
+            return data_dir if pathlib.Path(data_dir).is_dir() else None
+    return None
+
+
+def _take_apart(version, manifest):
+    """Returns trunk and packs out of the variables of an export."""
+    domains = {domain: read_domain(version, domain) for domain in manifest["domains"]}
+    architecture = Architecture(**manifest["architecture"])
+    model = MultiDomainClassifier(
+        {domain: len(fields["label_names"]) for domain, fields in domains.items()}, architecture
+    )
+    values = tf.saved_model.load(str(version)).values
+    for variable in model.variables:
+        variable.assign(values[variable.path])
+    base, fingerprint = manifest["base_domain"], manifest["trunk_fingerprint"]
+
+    def owned(domain):
+        return {
+            slot: value
+            for slot, value in values_of(model, domain).items()
+            if not (domain == base and model.base_lacks(slot))
+        }
+
+    shared = values_of(model, SHARED)
+    # The base domain's own values are the trunk's; where it is not served, nothing else needs them.
+    of_base = owned(base) if base in domains else {}
+    trunk_tensors = {**shared, **{slot: value for slot, value in of_base.items() if not slot.startswith("head/")}}
+    trunk = Trunk(str(version), base, architecture, trunk_tensors, fingerprint)
+    packs = [
+        Pack(
+            path=f"{version} ({domain})",
+            domain=domain,
+            label_names=fields["label_names"],
+            category_ids=fields["category_ids"],
+            architecture=Architecture(**fields["architecture"]),
+            preprocessing=Preprocessing.from_json(fields["preprocessing"]),
+            trunk_fingerprint=fingerprint,
+            accuracy=fields["accuracy"],
+            tensors=owned(domain),
+        )
+        for domain, fields in domains.items()
+    ]
+    return trunk, packs
