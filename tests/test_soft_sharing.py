@@ -13,13 +13,14 @@ from small_domains import SIZES, write_domain
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from tfmdl import export as exporting
 from tfmdl.config import RunConfig, load_config
 from tfmdl.data.pipeline import Source, evaluation_batches
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.report import Request, evaluate
 from tfmdl.model import Architecture, slot_and_owner
 from tfmdl.packs import load_model, read_packs, read_tensors, read_trunk, write_tensors
+from tfmdl.serving.source import from_export, from_runs
+from tfmdl.serving.writer import Options, write_export
 from tfmdl.training.loop import Run, train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -251,9 +252,11 @@ def test_experts_that_have_moved_are_named_by_a_flag(copied, data_dir, tmp_path)
     assert evaluate(request)["tiny"].accuracy == only_pack(runs / "soft").accuracy
 
 
-def test_an_export_answers_as_the_model_does(runs, tmp_path):
+def test_an_export_answers_as_the_model_does_and_is_not_taken_apart(runs, tmp_path):
     """The export compares itself with the live model: it raises where they differ."""
-    model, packs = load_model(trunk=str(runs / "base"), pack_paths=[str(runs / "base"), str(runs / "soft")])
-    done = exporting.export(model, packs, tmp_path)
-    assert 0 <= done.difference <= exporting.TOLERANCE
+    source = from_runs(trunk=str(runs / "base"), pack_paths=[str(runs / "base"), str(runs / "soft")])
+    done = write_export(source, tmp_path, Options())
+    assert 0 <= done.difference <= Options().allowed
     assert {"classify_base", "classify_tiny"} < set(done.signatures)
+    with pytest.raises(ValueError, match="--from_export: .* is of method soft_sharing.*export from the runs again"):
+        from_export(tmp_path)
