@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= demo-output
+BENCH_DIR ?= bench-output
+BENCHMARKS ?= train_step mixed_batch inference pipeline convert startup
+BENCH_FLAGS ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-jax bench lint clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,8 +20,19 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
+# Layers and model on Keras's other backend, which need no TensorFlow.
+test-jax: $(VENV)/.jax-installed
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers tests/backbones tests/test_model.py
+
+bench: $(VENV)/.bench-installed
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out=$(BENCH_DIR) $(BENCH_FLAGS) || exit 1; done
+
+$(VENV)/.jax-installed $(VENV)/.bench-installed: $(VENV)/.%-installed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) build *.egg-info
+	rm -rf $(VENV) $(DEMO_DIR) $(BENCH_DIR) build *.egg-info
