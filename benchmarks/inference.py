@@ -16,15 +16,21 @@ LIMIT = "matrix products (PyTorch)"
 OTHER_LIMIT = "matrix products (Keras backend)"
 
 
+def networks(size):
+    return [
+        Contestant(FOLDED, partial(keras_networks.folded_inference, size)),
+        Contestant("ours", partial(keras_networks.our_inference, size)),
+        Contestant("stock Keras", partial(keras_networks.stock_inference, size)),
+        Contestant(TORCH, partial(torch_networks.inference, size)),
+    ]
+
+
 def main(_):
     size = common.size()
     common.compare(
         "inference",
         [
-            Contestant(FOLDED, partial(keras_networks.folded_inference, size)),
-            Contestant("ours", partial(keras_networks.our_inference, size)),
-            Contestant("stock Keras", partial(keras_networks.stock_inference, size)),
-            Contestant(TORCH, partial(torch_networks.inference, size)),
+            *networks(size),
             Contestant(LIMIT, partial(torch_networks.matrix_products, size, backward=False)),
             Contestant(OTHER_LIMIT, partial(keras_networks.matrix_products, size, backward=False)),
         ],
@@ -37,12 +43,7 @@ def main(_):
     one = dataclasses.replace(size, batch=1, steps=20 * size.steps)
     common.compare(
         "latency",
-        [
-            Contestant(FOLDED, partial(keras_networks.folded_inference, one)),
-            Contestant("ours", partial(keras_networks.our_inference, one)),
-            Contestant("stock Keras", partial(keras_networks.stock_inference, one)),
-            Contestant(TORCH, partial(torch_networks.inference, one)),
-        ],
+        networks(one),
         [Claim("latency at batch 1: images/s against PyTorch", FOLDED, TORCH, 1.0)],
         unit="images/s at batch 1",
     )

@@ -18,8 +18,6 @@ def our_training(size: Size, method="pointwise_sharing", trunk=True, domains=1):
         trunk: Train the shared variables too; otherwise a domain is added.
         domains: More than one: every batch mixes so many.
     """
-    import keras
-
     from tfmdl.recipes import recipe_for
     from tfmdl.training import optimization
 
@@ -28,17 +26,7 @@ def our_training(size: Size, method="pointwise_sharing", trunk=True, domains=1):
     model.train_only(model.domains, shared=trunk)
     network = model.tower(model.domains[0]) if domains == 1 else model.mixed()
     recipe = recipe_for("paper", model.domains[0], 1_000_000, trunk, method)
-    optimization.decay_weights(model, dict.fromkeys(model.domains, recipe.weight_decay))
-    network.compile(
-        optimizer=optimization.optimizer(recipe, 1000, model),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-        ],
-        jit_compile=_xla(),
-    )
-    network.optimizer.build(network.trainable_variables)
+    optimization.compile_network(network, model, dict.fromkeys(model.domains, recipe), 1000, _xla())
     inputs, labels = _our_batch(size, domains)
     return _fitting(network, inputs, labels, size)
 

@@ -46,14 +46,11 @@ def ours(data_dir, batch, batches, mixed):
         sources = [Source("all", paths * COPIES, total * COPIES, preprocessing)]
     iterator = iter(TrainPipeline(sources, batch, seed=0).epoch(0))
 
-    def turn():
-        started = time.perf_counter()
-        for _ in range(batches):
-            image = next(iterator)["image"]
+    def take():
+        image = next(iterator)["image"]
         assert image.shape == (batch, 64, 64, 3)
-        return batch * batches / (time.perf_counter() - started)
 
-    return turn
+    return _turns(take, batch, batches)
 
 
 class Images:
@@ -98,13 +95,7 @@ def pytorch(data_dir, batch, batches):
     )
     iterator = iter(loader)
 
-    def turn():
-        started = time.perf_counter()
-        for _ in range(batches):
-            next(iterator)
-        return batch * batches / (time.perf_counter() - started)
-
-    return turn
+    return _turns(lambda: next(iterator), batch, batches)
 
 
 def copy(batch, batches):
@@ -114,13 +105,7 @@ def copy(batch, batches):
     source = np.ones((batch, 64, 64, 3), "float32")
     target = np.empty_like(source)
 
-    def turn():
-        started = time.perf_counter()
-        for _ in range(batches):
-            np.copyto(target, source)
-        return batch * batches / (time.perf_counter() - started)
-
-    return turn
+    return _turns(lambda: np.copyto(target, source), batch, batches)
 
 
 def decode_alone(data_dir, batch, batches):
@@ -132,10 +117,16 @@ def decode_alone(data_dir, batch, batches):
     dataset = dataset.map(lambda file: tf.io.decode_jpeg(file, 3)[0, 0], tf.data.AUTOTUNE).batch(batch)
     iterator = iter(dataset.prefetch(2))
 
+    return _turns(lambda: next(iterator), batch, batches)
+
+
+def _turns(take, batch, batches):
+    """Returns turns of `batches` calls of `take`, as images/s."""
+
     def turn():
         started = time.perf_counter()
         for _ in range(batches):
-            next(iterator)
+            take()
         return batch * batches / (time.perf_counter() - started)
 
     return turn

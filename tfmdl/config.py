@@ -128,13 +128,18 @@ def differences(before: RunConfig, after: RunConfig) -> list[str]:
     return [f"--{name}: was {old[name]!r}, now {new[name]!r}" for name in old if old[name] != new[name]]
 
 
-def write_json(path: str | os.PathLike, content) -> None:
-    """Writes JSON aside and renames it into place, in a folder that is made if it is not there."""
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text aside and renames it into place, in a folder that is made if it is not there."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(text)
     os.replace(partial, path)
+
+
+def write_json(path: str | os.PathLike, content) -> None:
+    """Writes JSON as `write_text` does."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def load_config(workdir: str | os.PathLike) -> RunConfig:

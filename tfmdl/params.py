@@ -11,6 +11,7 @@ of one plain ResNet-26; the base domain has none of what some methods add to its
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection
 
@@ -95,6 +96,7 @@ def count(model: MultiDomainClassifier, without_additions: Collection[str] = ())
     )
 
 
+@functools.cache
 def count_plain_resnet26(width: int = 64, blocks_per_stage: int = 4) -> int:
     """Returns the convolutions and norm of one plain ResNet-26, the unit of the papers' multiples."""
     architecture = Architecture("individual", "resnet26", width, blocks_per_stage=blocks_per_stage)

@@ -9,7 +9,6 @@ WORKDIR/report.md and report.html, is written at the end, and by --report_only f
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
-import pathlib
 import sys
 
 from absl import app, flags
@@ -22,7 +21,7 @@ from tfmdl.campaign.plan import CampaignConfig, claim, is_claimed, plan, rows_of
 from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
 from tfmdl.cli import report_errors, table_console
-from tfmdl.data.records import INFO_FILE
+from tfmdl.data.records import converted_domains
 from tfmdl.locks import locked
 from tfmdl.recipes import SCHEDULES
 from tfmdl.sharing import METHODS
@@ -59,8 +58,6 @@ def config_of_flags(train_flags: list[str]) -> CampaignConfig:
     Raises:
         ValueError: if a seed is not a number.
     """
-    data_dir = pathlib.Path(FLAGS.data_dir)
-    found = sorted(path.parent.name for path in data_dir.glob(f"*/{INFO_FILE}"))
     for seed in FLAGS.seeds:
         if not seed.isdecimal():
             raise ValueError(f"--seeds must be whole numbers, as in 0,1,2; received {seed!r}")
@@ -68,7 +65,7 @@ def config_of_flags(train_flags: list[str]) -> CampaignConfig:
         data_dir=FLAGS.data_dir,
         workdir=FLAGS.workdir,
         base=FLAGS.base,
-        domains=tuple(FLAGS.domains or [domain for domain in found if domain != FLAGS.base]),
+        domains=tuple(FLAGS.domains or [name for name in converted_domains(FLAGS.data_dir) if name != FLAGS.base]),
         methods=tuple(FLAGS.methods),
         soft_layers=tuple(FLAGS.soft_layers),
         seeds=tuple(map(int, FLAGS.seeds)),

@@ -14,11 +14,10 @@ from tfmdl.data.records import DatasetInfo
 from tfmdl.packs import PACKS_DIR
 from tfmdl.recipes import recipe_for
 from tfmdl.sharing import METHODS
+from tfmdl.sharing.individual import Individual
+from tfmdl.training.loop import METRICS_FILE
 
 CAMPAIGN_FILE = "campaign.json"
-METRICS_FILE = "metrics.jsonl"
-SOFT_SHARING = "soft_sharing"
-SOFT_SHARING_STARTS_FROM = "pointwise_sharing"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +146,7 @@ def rows_of(config: CampaignConfig) -> list[Row]:
     """Returns the rows of the table in the order of the methods."""
     rows = []
     for method in config.methods:
-        if method != SOFT_SHARING:
+        if not METHODS[method].experts_by:
             rows.append(Row(method, method))
             continue
         for layers in config.soft_layers:
@@ -161,17 +160,14 @@ def plan(config: CampaignConfig) -> list[PlannedRun]:
 
     Raises:
         FileNotFoundError: if a domain is not in the data folder.
-        ValueError: if soft sharing is asked for without the method whose packs it starts from.
+        ValueError: if a method that mixes experts is asked for without the one that trains them.
     """
     infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in (config.base, *config.domains)}
-    if SOFT_SHARING in config.methods and SOFT_SHARING_STARTS_FROM not in config.methods:
-        raise ValueError(f"--methods: {SOFT_SHARING} starts from the packs of {SOFT_SHARING_STARTS_FROM}: name it too")
+    for method in config.methods:
+        trained_by = METHODS[method].experts_by
+        if trained_by and trained_by not in config.methods:
+            raise ValueError(f"--methods: {method} starts from the packs of {trained_by}: name it too")
     return [run for seed in config.seeds for run in _Planner(config, infos, seed).runs()]
-
-
-def soft_last(rows: list[Row]) -> list[Row]:
-    """Returns `rows` in the order of running: soft sharing needs the others' packs."""
-    return sorted(rows, key=lambda row: row.method == SOFT_SHARING)
 
 
 class _Planner:
@@ -182,7 +178,8 @@ class _Planner:
         self.folder = pathlib.Path(config.workdir, f"seed{seed}")
 
     def runs(self):
-        rows = soft_last(rows_of(self.config))
+        # What mixes experts comes last: it needs the others' packs.
+        rows = sorted(rows_of(self.config), key=lambda row: METHODS[row.method].experts_by is not None)
         trunks = {run.workdir: run for run in (self._trunk(row.method) for row in rows)}
         return [*trunks.values(), *(self._added(row, domain) for row in rows for domain in self.config.domains)]
 
@@ -190,7 +187,7 @@ class _Planner:
         return self.config.backbone or METHODS[method].default_backbone
 
     def _trunk(self, method):
-        trained_by = method if METHODS[method].base_has_additions else "individual"
+        trained_by = method if METHODS[method].base_has_additions else Individual.name
         workdir = trunk_of(self.config, method, self.seed)
         flags = (f"--method={trained_by}", f"--backbone={self._backbone(method)}")
         return self._run("trunk", trained_by, self.config.base, workdir, flags, (), self.config.base_epochs)
@@ -201,8 +198,9 @@ class _Planner:
         if self.config.backbone:
             flags.append(f"--backbone={self.config.backbone}")
         needs = [trunk]
-        if row.method == SOFT_SHARING:
-            packs = [self.folder / SOFT_SHARING_STARTS_FROM / name for name in self.config.domains]
+        experts_by = METHODS[row.method].experts_by
+        if experts_by:
+            packs = [self.folder / experts_by / name for name in self.config.domains]
             flags.append(f"--packs={','.join(map(str, packs))}")
             needs += packs
         return self._run(
@@ -220,8 +218,7 @@ class _Planner:
             f"--train_splits={','.join(config.train_splits)}",
             *((f"--epochs={epochs}",) if epochs else ()),
         )
-        splits = self.infos[domain].splits
-        num_train = sum(splits[split].num_examples for split in config.train_splits if split in splits)
+        num_train = self.infos[domain].num_examples(config.train_splits)
         recipe = recipe_for(config.recipe, domain, num_train, row == "trunk", method)
         return PlannedRun(
             row=row,

@@ -14,6 +14,7 @@ import tfmdl
 from tfmdl.campaign import figures
 from tfmdl.campaign.plan import CampaignConfig
 from tfmdl.campaign.results import Results
+from tfmdl.config import write_text
 from tfmdl.evaluation.decathlon import Z_95
 from tfmdl.published import TABLE_1
 
@@ -44,11 +45,10 @@ class Section:
 def write_report(config: CampaignConfig, results: Results) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes both files, aside and then into place, and returns their paths."""
     sections = [section for section in _sections(config, results) if section]
-    folder = pathlib.Path(config.workdir)
-    return (
-        _write(folder / "report.md", _markdown(config, sections)),
-        _write(folder / "report.html", _html(config, sections)),
-    )
+    paths = (pathlib.Path(config.workdir, "report.md"), pathlib.Path(config.workdir, "report.html"))
+    for path, text in zip(paths, (_markdown(config, sections), _html(config, sections)), strict=True):
+        write_text(path, text)
+    return paths
 
 
 def summary(config: CampaignConfig, results: Results) -> Table:
@@ -60,13 +60,6 @@ def summary(config: CampaignConfig, results: Results) -> Table:
     for row in section.rows:
         table.add_row(*(cell.text for cell in row))
     return table
-
-
-def _write(path, text):
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-    return path
 
 
 def _sections(config, results):
@@ -108,7 +101,7 @@ def _table_section(config, results):
                 cells.append(TableCell(NOT_RUN))
                 continue
             cell = result.cells[domain]
-            printed = _printed(results, result.row.method, domain, config)
+            printed = _printed(results, result.row.method, domain)
             link = os.path.relpath(cell.runs[0].workdir, config.workdir)
             cells.append(TableCell(_percent(cell.accuracies), printed, link, ranks[domain].get(result.row.name)))
         mean = result.mean(results.domains)
@@ -128,10 +121,9 @@ def _percent(accuracies):
     return f"{mean} ({100 * min(accuracies):.1f} to {100 * max(accuracies):.1f})"
 
 
-def _printed(results, method, domain, config):
+def _printed(results, method, domain):
     published = TABLE_1.get(method)
-    comparable = domain in results.comparable
-    return f" [{published.accuracies[domain]:.2f}]" if published and comparable else ""
+    return f" [{published.accuracies[domain]:.2f}]" if published and domain in results.comparable else ""
 
 
 def _ranks(results, domain):
@@ -224,7 +216,7 @@ def _published_section(results):
             str(row.score),
             row.multiple,
         )
-        for row in dict((row.title, row) for row in named).values()
+        for row in named
     ]
     text = "Guo et al., AAAI 2019, Table 1: the Visual Decathlon, width 64, images of 72 pixels, accuracy on test in %."
     return Section("The paper's table, as printed", text, ("method", *domains, "mean", "S", "parameters"), _plain(rows))

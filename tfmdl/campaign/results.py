@@ -12,6 +12,7 @@ from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.decathlon import Score, domain_score, read_percentages, total_score
 from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.sharing.individual import Individual
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _baselines(domains, comparable, cells, baselines_file):
         return {domain: given[domain] for domain in domains}, f"S against {pathlib.Path(baselines_file).name}"
     if set(comparable) == set(DECATHLON):
         return {name: DECATHLON[name].baseline_accuracy / 100 for name in domains}, "S of the Visual Decathlon"
-    individual = cells.get("individual", {})
+    individual = cells.get(Individual.name, {})
     if all(domain in individual for domain in domains):
         return {domain: individual[domain].mean for domain in domains}, "S against this campaign's individual networks"
     return {}, "S"

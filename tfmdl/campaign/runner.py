@@ -28,6 +28,10 @@ class _Process:
     popen: subprocess.Popen
     started: float
 
+    @property
+    def succeeded(self) -> bool:
+        return self.run.finished and self.popen.returncode == 0
+
 
 def check_flags(run: PlannedRun) -> None:
     """Lets train.py check the flags of a run, without running it.
@@ -51,43 +55,40 @@ def execute(runs: list[PlannedRun], jobs: int) -> list[PlannedRun]:
         Stopped: on SIGINT or SIGTERM, after the processes have written checkpoints and ended.
     """
     waiting = [run for run in runs if not run.finished]
-    total, done = len(waiting), 0
+    total = len(waiting)
     run_of = {run.workdir: run for run in runs}
     costs = Costs(runs)
     running: list[_Process] = []
     failed: list[PlannedRun] = []
+
+    def count():
+        return f"{total - len(waiting) - len(running):{len(str(total))}d} of {total}"
+
     with _stopping(running):
         while waiting or running:
             for run in [run for run in waiting if run.finished]:  # by a process that was left running
                 waiting.remove(run)
-                done += 1
             for run in [run for run in waiting if _ready(run, run_of)][: jobs - len(running)]:
                 waiting.remove(run)
                 running.append(_start(run))
             for process in [process for process in running if process.popen.poll() is not None]:
                 running.remove(process)
-                done += 1
-                if process.run.finished and process.popen.returncode == 0:
+                if process.succeeded:
                     costs.learn(process.run)
                 else:
                     failed.append(process.run)
                 left = costs.seconds([*waiting, *(process.run for process in running)])
-                _say(process, _count(done, total), left and left / jobs)
+                _say(process, count(), left and left / jobs)
             for run in [run for run in waiting if any(run_of[need] in failed for need in run.needs)]:
                 waiting.remove(run)
                 failed.append(run)
-                done += 1
-                print(f"{_count(done, total)}  {run.name}: left out, what it starts from failed", flush=True)
+                print(f"{count()}  {run.name}: left out, what it starts from failed", flush=True)
             time.sleep(POLL_SECONDS)
     return failed
 
 
 def _ready(run, run_of):
     return all(run_of[need].finished for need in run.needs) and not is_locked(run.workdir)
-
-
-def _count(done, total):
-    return f"{done:{len(str(total))}d} of {total}"
 
 
 def _start(run):
@@ -107,7 +108,7 @@ def _start(run):
 
 def _say(process, count, left):
     run, seconds = process.run, time.monotonic() - process.started
-    if run.finished and process.popen.returncode == 0:
+    if process.succeeded:
         metrics = run.metrics()
         accuracy = metrics[-1].get("val/accuracy") if metrics else None
         outcome = "done" if accuracy is None else f"{100 * accuracy:5.1f} % on val"

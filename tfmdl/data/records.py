@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -113,6 +114,10 @@ class DatasetInfo:
         parts = [self.name, *self.label_names]
         parts += [f"{shard.file}:{shard.sha256}" for split in self.splits.values() for shard in split.shards]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def num_examples(self, splits: Iterable[str]) -> int:
+        """Returns how many records `splits` have; one that the domain has not counts as empty."""
+        return sum(self.splits[split].num_examples for split in splits if split in self.splits)
 
     def shard_paths(self, data_dir: str | os.PathLike, split: str) -> list[str]:
         """Returns the files of `split`.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import time
 
@@ -11,7 +10,7 @@ import numpy as np
 
 import tfmdl
 from tfmdl import packs
-from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json
+from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json, write_text
 from tfmdl.data import records
 from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_records
 from tfmdl.domains import DECATHLON
@@ -153,7 +152,7 @@ class Run:
 
     def _recipe(self, info) -> Recipe:
         config = self.config
-        num_train = sum(info.splits[split].num_examples for split in config.train_splits if split in info.splits)
+        num_train = info.num_examples(config.train_splits)
         recipe = recipe_for(
             config.recipe, info.name, num_train, config.init_from is None, config.architecture.method
         )
@@ -237,21 +236,9 @@ class Run:
             network = self.model.mixed(self.recipe.dropout)
         else:
             network = self.model.tower(self.base, self.recipe.dropout)
-        optimization.decay_weights(
-            self.model,
-            {domain: recipe.weight_decay for domain, recipe in self.recipes.items()},
-            self.recipe.additions.weight_decay,
+        optimization.compile_network(
+            network, self.model, self.recipes, self.steps_per_epoch, self.config.jit_compile
         )
-        network.compile(
-            optimizer=optimization.optimizer(self.recipe, self.steps_per_epoch, self.model),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[
-                keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
-                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            ],
-            jit_compile=self.config.jit_compile,
-        )
-        network.optimizer.build(network.trainable_variables)
         # Keras makes the variables of metrics at their first update; to be restored they must be there before.
         network.compute_metrics(None, np.zeros(1, "int32"), np.zeros((1, network.output.shape[-1]), "float32"))
         network.reset_metrics()
@@ -339,9 +326,7 @@ class Run:
                     kept.append(line + "\n")
             except json.JSONDecodeError:  # the line that a kill cut short
                 break
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(kept))
-        os.replace(partial, path)
+        write_text(path, "".join(kept))
 
     def _write_results(self, evaluations):
         if self.trunk:

@@ -10,6 +10,37 @@ from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.recipes import Recipe
 
 
+def compile_network(
+    network: keras.Model,
+    model: MultiDomainClassifier,
+    recipes: dict[str, Recipe],
+    steps_per_epoch: int,
+    jit_compile: bool | str,
+) -> None:
+    """Compiles a network of `model` for training: weight decay, optimiser (built), loss and metrics.
+
+    Args:
+        network: A tower, or the mixed graph.
+        model: What it is of; `train_only` has been called.
+        recipes: By domain; all but the weight decay is the first one's.
+        steps_per_epoch: Steps of an epoch.
+        jit_compile: As Keras has it.
+    """
+    recipe = next(iter(recipes.values()))
+    weight_decays = {domain: each.weight_decay for domain, each in recipes.items()}
+    decay_weights(model, weight_decays, recipe.additions.weight_decay)
+    network.compile(
+        optimizer=optimizer(recipe, steps_per_epoch, model),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        ],
+        jit_compile=jit_compile,
+    )
+    network.optimizer.build(network.trainable_variables)
+
+
 def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
     """Returns the recipe's learning rate by step: a number, or a Keras schedule where it drops."""
     drops = sorted({drop for drop in recipe.schedule.drops if drop > 0})
