@@ -189,7 +189,9 @@ def _repeated(inputs, labels, steps):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.data.Dataset.from_tensors((inputs, labels)).repeat(steps)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # or the end of a turn may wait for the tuner to wake up, for up to a turn
+        return tf.data.Dataset.from_tensors((inputs, labels)).repeat(steps).with_options(options)
     inputs, labels = keras.tree.map_structure(keras.ops.convert_to_tensor, (inputs, labels))
 
     class Repeated(keras.utils.PyDataset):

@@ -5,6 +5,8 @@ import itertools
 import keras
 from keras import ops
 
+from tfmdl.layers.side_by_side import SideBySide, lay_out
+
 BLOCKS_PER_STAGE = 4  # what makes it 26 layers deep
 
 
@@ -12,7 +14,8 @@ class ResNet26(keras.layers.Layer):
     """Stem, three stages of residual blocks, normalisation, ReLU and the mean over all positions.
 
     Wiring only: the convolutions and normalisations come from the sharing method. The stem keeps the resolution and
-    has no ReLU; the first block of each stage halves the resolution.
+    has no ReLU; the first block of each stage halves the resolution. A batch that mixes domains is laid out side by
+    side at the stem if the method is better served so.
 
     Args:
         method: A `SharingMethod`.
@@ -29,6 +32,7 @@ class ResNet26(keras.layers.Layer):
 
     def __init__(self, method, stem_filters, stage_filters, blocks_per_stage, separable, **kwargs):
         super().__init__(**{"dtype": method.dtype, "name": "backbone", **kwargs})
+        self.side_by_side = method.side_by_side
         self.stem_filters = stem_filters
         self.stage_filters = tuple(stage_filters)
         self.blocks_per_stage = blocks_per_stage
@@ -76,11 +80,13 @@ class ResNet26(keras.layers.Layer):
         self.final_norm.build(shape)
 
     def call(self, inputs, domain, training=False):
+        if self.side_by_side and not isinstance(domain, str) and len(ops.shape(domain)):
+            inputs, domain = lay_out(inputs), SideBySide(domain)
         x = self.stem_norm(self.stem_conv(inputs, domain=domain), domain=domain, training=training)
         for block in self.blocks:
             x = block(x, domain=domain, training=training)
         x = ops.relu(self.final_norm(x, domain=domain, training=training))
-        return ops.mean(ops.cast(x, "float32"), axis=(1, 2))
+        return ops.reshape(ops.mean(ops.cast(x, "float32"), axis=(1, 2)), (-1, self.stage_filters[-1]))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.stage_filters[-1])
@@ -92,7 +98,7 @@ class ResidualBlock(keras.layers.Layer):
     Where the block halves the resolution and doubles the channels, the shortcut is a 2x2 average pooling padded with
     as many channels of zeros: it has no parameters.
 
-    Input shape: (batch, height, width, channels).
+    Input shape: (batch, height, width, channels), or side by side.
     Output shape: the same, or (batch, ceil(height / 2), ceil(width / 2), 2 * channels).
     """
 
@@ -100,8 +106,10 @@ class ResidualBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.conv1, self.norm1, self.conv2, self.norm2 = conv1, norm1, conv2, norm2
         self.halves = halves
+        self.channels = self.filters = None  # set by `build`
 
     def build(self, input_shape):
+        self.channels, self.filters = input_shape[-1], self.compute_output_shape(input_shape)[-1]
         shape = input_shape
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             conv.build(shape)
@@ -116,8 +124,9 @@ class ResidualBlock(keras.layers.Layer):
         shortcut = inputs
         if self.halves:
             shortcut = ops.average_pool(inputs, 2, strides=2, padding="same")
-            missing = x.shape[-1] - inputs.shape[-1]
-            shortcut = ops.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, missing)))
+            images = ops.reshape(shortcut, (*ops.shape(shortcut)[:3], -1, self.channels))
+            missing = self.filters - self.channels
+            shortcut = ops.reshape(ops.pad(images, ((0, 0),) * 4 + ((0, missing),)), ops.shape(x))
         return ops.relu(x + shortcut)
 
     def compute_output_shape(self, input_shape):

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from tfmdl.layers.domain_bank import DomainBank
+from tfmdl.layers.fused import scale_and_shift
+from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
 class DomainAffine(keras.layers.Layer):
@@ -32,11 +34,16 @@ class DomainAffine(keras.layers.Layer):
                 bank.build((input_shape[-1],))
 
     def call(self, inputs, domain, training=False):
-        def own(bank):
-            value = ops.cast(bank.select(domain), inputs.dtype)
-            return value if len(value.shape) == 1 else value[:, None, None, :]
-
-        return (inputs * own(self.scale) if self.scales else inputs) + own(self.offset)
+        scale = self.scale.select(domain) if self.scales else None
+        offset = self.offset.select(domain)
+        if len(offset.shape) == 1:
+            offset = ops.cast(offset, inputs.dtype)
+            return inputs * ops.cast(scale, inputs.dtype) + offset if self.scales else inputs + offset
+        laid_out = isinstance(domain, SideBySide)
+        wide = inputs if laid_out else lay_out(inputs)
+        scale = ops.ones_like(offset) if scale is None else scale
+        outputs = scale_and_shift(wide, ops.reshape(scale, (-1,)), ops.reshape(offset, (-1,)))
+        return outputs if laid_out else take_apart(outputs, offset.shape[-1])
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -4,14 +4,14 @@ import keras
 from keras import ops
 
 from tfmdl.layers.domain_bank import DomainBank
+from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
 class DomainDepthwiseConv2D(keras.layers.Layer):
     """Depthwise 2-D convolution whose kernel belongs to the domain: the spatial correlations of the paper.
 
     With the domain as a name or a scalar this is the plain depthwise convolution. With one domain an image, the
-    gathered kernels are applied in one op: the batch is moved into the channels, (1, H, W, batch * C), which a
-    depthwise convolution keeps apart anyway.
+    gathered kernels are applied in one op, on the images side by side.
 
     Args:
         domains: Names of the domains, in the order of their ids.
@@ -54,7 +54,7 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
         self.kernel.build((self.kernel_size, self.kernel_size, input_shape[-1], 1))
 
     def call(self, inputs, domain):
-        return depthwise_conv(inputs, self.kernel.select(domain), self.strides)
+        return depthwise_conv(inputs, self.kernel.select(domain), self.strides, isinstance(domain, SideBySide))
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape
@@ -71,25 +71,24 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
         }
 
 
-def depthwise_conv(inputs, kernel, strides):
+def depthwise_conv(inputs, kernel, strides, laid_out=False):
     """Convolves each channel by itself with one kernel, or each image with its own.
 
     Args:
-        inputs: (batch, height, width, channels).
+        inputs: (batch, height, width, channels), or, if `laid_out`, (1, height, width, batch * channels).
         kernel: (kernel height, kernel width, channels, 1), or (batch, ...) of such.
         strides: Stride along height and width.
+        laid_out: Whether the images lie side by side.
 
     Returns:
-        (batch, ceil(height / strides), ceil(width / strides), channels).
+        As `inputs`, (batch, ceil(height / strides), ceil(width / strides), channels) or laid out.
     """
-    if len(kernel.shape) == 4:
+    *batch, kernel_height, kernel_width, channels, _ = kernel.shape
+    if not batch and not laid_out:
         return ops.depthwise_conv(inputs, kernel, strides=strides, padding="same")
-    kernel_height, kernel_width, channels = kernel.shape[1:4]
-    batch, height, width, _ = ops.shape(inputs)
-    merged = ops.reshape(ops.transpose(inputs, (1, 2, 0, 3)), (1, height, width, batch * channels))
-    merged_kernel = ops.reshape(
-        ops.transpose(kernel, (1, 2, 0, 3, 4)), (kernel_height, kernel_width, batch * channels, 1)
-    )
-    outputs = ops.depthwise_conv(merged, merged_kernel, strides=strides, padding="same")
-    _, height, width, _ = ops.shape(outputs)
-    return ops.transpose(ops.reshape(outputs, (height, width, batch, channels)), (2, 0, 1, 3))
+    if batch:
+        kernel = ops.reshape(ops.transpose(kernel, (1, 2, 0, 3, 4)), (kernel_height, kernel_width, -1, 1))
+    else:
+        kernel = ops.tile(kernel, (1, 1, ops.shape(inputs)[-1] // channels, 1))
+    outputs = ops.depthwise_conv(inputs if laid_out else lay_out(inputs), kernel, strides=strides, padding="same")
+    return outputs if laid_out else take_apart(outputs, channels)

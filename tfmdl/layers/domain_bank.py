@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfmdl.domains import SHARED
+from tfmdl.layers.side_by_side import SideBySide
 
 
 class DomainBank(keras.layers.Layer):
@@ -60,7 +61,7 @@ class DomainBank(keras.layers.Layer):
         """Returns a domain's value, in the compute dtype of the layer that calls.
 
         Args:
-            domain: A name, an int32 scalar, or an int32 vector of shape (batch,).
+            domain: A name, an int32 scalar, an int32 vector of shape (batch,), or a `SideBySide` of one.
 
         Returns:
             A tensor of the bank's shape; for a vector, unless the variable is shared, of (batch, *shape).
@@ -69,7 +70,7 @@ class DomainBank(keras.layers.Layer):
             return self.variable(domain).value
         if self.shared:
             return self.variable_of[SHARED].value
-        return ops.take(self.stacked(), domain, axis=0)
+        return ops.take(self.stacked(), domain.ids if isinstance(domain, SideBySide) else domain, axis=0)
 
     def stacked(self):
         """Returns the values of all domains, (number of domains, *shape)."""

@@ -1,4 +1,4 @@
-"""Batch normalisation over (batch, height, width) in one fused op, where the backend has one.
+"""Batch normalisation in one fused op, where the backend has one.
 
 Keras 3 normalises by separate ops (moments, then arithmetic) on the TensorFlow backend; TensorFlow's own fused op
 takes about a third of the time on CPU. This is the only module of the layers that asks which backend runs.
@@ -34,6 +34,57 @@ if keras.backend.backend() == "tensorflow":
             x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
         ).y
 
+    def normalize_images(wide, gamma, beta, peers, mean, variance, epsilon):
+        """Normalises images that lie side by side, each by the statistics of its peers or by given ones.
+
+        Args:
+            wide: (1, height, width, batch * channels), float32, bfloat16 or float16.
+            gamma, beta: (batch, channels), float32, the same for images that are peers.
+            peers: (batch, batch), float32: image i takes `peers[i, j]` of image j's statistics. A row sums to one; or
+                it is zero, and the image has given statistics.
+            mean, variance: (batch, channels), float32, the given statistics; zero where there are none.
+            epsilon: Added to the variance.
+
+        Returns:
+            The normalised images in the dtype of `wide`, and each one's mean and (biased) variance, (batch, channels).
+            No gradient flows through the statistics that are returned.
+        """
+        pixels = tf.cast(tf.shape(wide)[1] * tf.shape(wide)[2], tf.float32)
+        flat, by_image = (lambda value: tf.reshape(value, (-1,))), (lambda value: tf.reshape(value, tf.shape(gamma)))
+
+        @tf.custom_gradient
+        def normalized(wide, gamma, beta):
+            _, *own = normalize_batch(wide, tf.ones_like(flat(gamma)), tf.zeros_like(flat(beta)), epsilon)
+            own_mean, own_variance = map(by_image, own)
+            means = mean + tf.matmul(peers, own_mean)
+            variances = variance + tf.matmul(peers, own_variance + tf.square(own_mean - means))
+            of_peers = {"mean": flat(means), "variance": flat(variances), "epsilon": epsilon}
+
+            def gradient(upstream, *_):
+                dx, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
+                    y_backprop=upstream,
+                    x=wide,
+                    scale=flat(gamma),
+                    reserve_space_1=of_peers["mean"],
+                    reserve_space_2=of_peers["variance"],
+                    reserve_space_3=of_peers["variance"],
+                    epsilon=epsilon,
+                    is_training=False,
+                )
+                dgamma, dbeta = by_image(dgamma), by_image(dbeta)
+                # So far as if the statistics were given. They are means over peers: what moves them is taken off.
+                slope = gamma * tf.math.rsqrt(variances + epsilon) / pixels
+                through = (slope * tf.matmul(peers, value) for value in (dgamma, dbeta))
+                return dx - normalize_by(wide, *map(flat, through), **of_peers), dgamma, dbeta
+
+            return (normalize_by(wide, flat(gamma), flat(beta), **of_peers), means, variances), gradient
+
+        return normalized(wide, gamma, beta)
+
+    def scale_and_shift(x, scale, offset):
+        """Returns `x * scale + offset`, with scale and offset (channels,), float32, in the dtype of `x`."""
+        return normalize_by(x, scale, offset, tf.zeros_like(scale), tf.ones_like(scale), epsilon=0.0)
+
 else:
 
     def normalize_batch(x, gamma, beta, epsilon):
@@ -46,3 +97,18 @@ else:
         # Centred first: with a small variance, x * scale and mean * scale would be large and all but equal.
         centred = ops.cast(x, "float32") - mean
         return ops.cast(centred * (gamma * ops.rsqrt(variance + epsilon)) + beta, x.dtype)
+
+    def normalize_images(wide, gamma, beta, peers, mean, variance, epsilon):
+        """Normalises images that lie side by side: see the TensorFlow version above."""
+        _, height, width, _ = ops.shape(wide)
+        x = ops.reshape(ops.cast(wide, "float32"), (height, width, *ops.shape(gamma)))
+        means = mean + ops.matmul(peers, ops.mean(x, axis=(0, 1)))
+        centred = x - means
+        variances = variance + ops.matmul(peers, ops.mean(ops.square(centred), axis=(0, 1)))
+        outputs = centred * (gamma * ops.rsqrt(variances + epsilon)) + beta
+        outputs = ops.cast(ops.reshape(outputs, ops.shape(wide)), wide.dtype)
+        return outputs, ops.stop_gradient(means), ops.stop_gradient(variances)
+
+    def scale_and_shift(x, scale, offset):
+        """Returns `x * scale + offset`: see the TensorFlow version above."""
+        return x * ops.cast(scale, x.dtype) + ops.cast(offset, x.dtype)

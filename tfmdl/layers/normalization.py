@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from tfmdl.layers.domain_bank import DomainBank
-from tfmdl.layers.fused import normalize_batch, normalize_by
+from tfmdl.layers.fused import normalize_batch, normalize_by, normalize_images
+from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
 class DomainBatchNormalization(keras.layers.Layer):
@@ -50,18 +51,23 @@ class DomainBatchNormalization(keras.layers.Layer):
         self.moving_variance = bank("moving_variance", "ones", learned=False)
 
     def build(self, input_shape):
-        for bank in (self.gamma, self.beta, self.moving_mean, self.moving_variance):
+        for bank in self._banks:
             bank.build((input_shape[-1],))
 
     def call(self, inputs, domain, training=False):
-        learns = [self.gamma.variable(name).trainable for name in self.domains]
+        if isinstance(domain, SideBySide):
+            if not self.shared:
+                return self._normalize_images(inputs, domain.ids, training)
+            images = take_apart(inputs, self.gamma.variable(self.domains[0]).shape[0])
+            return lay_out(self.call(images, domain.ids, training))
         if isinstance(domain, str) or self.shared:
             name = domain if isinstance(domain, str) else self.domains[0]
             if training and self.gamma.variable(name).trainable:
                 return self._normalize_one_domain(inputs, name)
-        elif training and any(learns):
-            return self._normalize_mixed(inputs, domain, learns)
-        return self._normalize_frozen(inputs, domain)
+        elif training or len(ops.shape(domain)):
+            ids = ops.broadcast_to(domain, (ops.shape(inputs)[0],))
+            return take_apart(self._normalize_images(lay_out(inputs), ids, training), inputs.shape[-1])
+        return normalize_by(inputs, *(bank.select(domain) for bank in self._banks), self.epsilon)
 
     def _normalize_one_domain(self, inputs, name):
         outputs, mean, variance = normalize_batch(
@@ -71,40 +77,33 @@ class DomainBatchNormalization(keras.layers.Layer):
             bank.variable(name).assign(self._moved(bank.select(name), new))
         return outputs
 
-    def _normalize_frozen(self, inputs, domain):
-        gamma, beta, mean, variance = (
-            bank.select(domain) for bank in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+    def _normalize_images(self, wide, ids, training):
+        """Normalises images that lie side by side, each by its own domain's statistics."""
+        learns = [self.gamma.variable(name).trainable for name in self.domains]
+        gamma, beta, mean, variance = (bank.select(ids) for bank in self._banks)
+        if not training or not any(learns):
+            flat = (ops.reshape(value, (-1,)) for value in (gamma, beta, mean, variance))
+            return normalize_by(wide, *flat, self.epsilon)
+        # (batch, domains): whether an image moves the statistics of a domain, and its share in them.
+        member = ops.one_hot(ids, len(self.domains), dtype="float32") * ops.convert_to_tensor(learns, "float32")
+        images = ops.sum(member, axis=0)
+        share = member / ops.maximum(images, 1.0)
+        given = 1.0 - ops.sum(member, axis=1, keepdims=True)
+        outputs, mean, variance = normalize_images(
+            wide, gamma, beta, ops.matmul(member, ops.transpose(share)), given * mean, given * variance, self.epsilon
         )
-        if len(gamma.shape) == 1:
-            return normalize_by(inputs, gamma, beta, mean, variance, self.epsilon)
-        centred = inputs - ops.cast(mean, inputs.dtype)[:, None, None, :]
-        return _scale_and_shift(centred, gamma * ops.rsqrt(variance + self.epsilon), beta)
-
-    def _normalize_mixed(self, inputs, domain, learns):
-        domain = ops.broadcast_to(domain, (ops.shape(inputs)[0],))
-        membership = ops.one_hot(domain, len(self.domains), dtype="float32")  # (batch, domains)
-        images = ops.sum(membership, axis=0)
-        present = ops.logical_and(images > 0, ops.convert_to_tensor(learns))
-        share = ops.transpose(membership / ops.maximum(images, 1.0))  # (domains, batch): sums to one over a domain
-
-        x = ops.cast(inputs, "float32")
-        old_mean, old_variance = self.moving_mean.stacked(), self.moving_variance.stacked()
-        batch_mean = ops.matmul(share, ops.mean(x, axis=(1, 2)))
-        mean = ops.where(present[:, None], batch_mean, old_mean)
-        centred = x - ops.take(mean, domain, axis=0)[:, None, None, :]
-        batch_variance = ops.matmul(share, ops.mean(ops.square(centred), axis=(1, 2)))
-        variance = ops.where(present[:, None], batch_variance, old_variance)
-
-        for bank, old, new in (
-            (self.moving_mean, old_mean, mean),
-            (self.moving_variance, old_variance, variance),
-        ):
-            moved = ops.where(present[:, None], self._moved(old, new), old)
+        for bank, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            old = bank.stacked()
+            moved = self._moved(old, ops.matmul(ops.transpose(share), new))
+            moved = ops.where(images[:, None] > 0, moved, old)
             for name, value, learn in zip(self.domains, ops.unstack(moved), learns, strict=True):
                 if learn:
                     bank.variable(name).assign(value)
-        scale = ops.take(self.gamma.stacked() * ops.rsqrt(variance + self.epsilon), domain, axis=0)
-        return ops.cast(_scale_and_shift(centred, scale, self.beta.select(domain)), inputs.dtype)
+        return outputs
+
+    @property
+    def _banks(self):
+        return self.gamma, self.beta, self.moving_mean, self.moving_variance
 
     def _moved(self, old, new):
         return old * self.momentum + ops.stop_gradient(new) * (1.0 - self.momentum)
@@ -120,8 +119,3 @@ class DomainBatchNormalization(keras.layers.Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
         }
-
-
-def _scale_and_shift(x, scale, offset):
-    """Returns `x * scale + offset`, with one scale and offset (batch, channels) an image."""
-    return x * ops.cast(scale, x.dtype)[:, None, None, :] + ops.cast(offset, x.dtype)[:, None, None, :]

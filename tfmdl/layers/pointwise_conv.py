@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfmdl.layers.domain_bank import DomainBank
+from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
 class DomainPointwiseConv2D(keras.layers.Layer):
@@ -45,7 +46,8 @@ class DomainPointwiseConv2D(keras.layers.Layer):
         self.kernel.build((1, 1, input_shape[-1], self.filters))
 
     def call(self, inputs, domain):
-        return mix_channels(inputs, ops.squeeze(self.kernel.select(domain), axis=(-4, -3)))
+        matrix = ops.squeeze(self.kernel.select(domain), axis=(-4, -3))
+        return mix_channels(inputs, matrix, isinstance(domain, SideBySide))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.filters)
@@ -60,17 +62,21 @@ class DomainPointwiseConv2D(keras.layers.Layer):
         }
 
 
-def mix_channels(inputs, matrix):
+def mix_channels(inputs, matrix, laid_out=False):
     """Multiplies the channels of every pixel by one matrix, or those of each image by its own.
 
     Args:
-        inputs: (batch, height, width, channels).
+        inputs: (batch, height, width, channels), or, if `laid_out`, (1, height, width, batch * channels).
         matrix: (channels, filters) or (batch, channels, filters).
+        laid_out: Whether the images lie side by side.
 
     Returns:
-        (batch, height, width, filters).
+        As `inputs`, (batch, height, width, filters) or laid out.
     """
-    channels, filters = matrix.shape[-2:]
-    batch, height, width, _ = ops.shape(inputs)
-    pixels = (-1, channels) if len(matrix.shape) == 2 else (batch, height * width, channels)
-    return ops.reshape(ops.matmul(ops.reshape(inputs, pixels), matrix), (batch, height, width, filters))
+    *own, channels, filters = matrix.shape
+    if own and laid_out:
+        return lay_out(mix_channels(take_apart(inputs, channels), matrix))
+    batch, height, width, last = ops.shape(inputs)
+    pixels = (batch, height * width, channels) if own else (-1, channels)
+    outputs = ops.matmul(ops.reshape(inputs, pixels), matrix)
+    return ops.reshape(outputs, (batch, height, width, last // channels * filters))

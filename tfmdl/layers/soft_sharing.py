@@ -5,6 +5,7 @@ from keras import ops
 
 from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D, depthwise_conv
 from tfmdl.layers.domain_bank import DomainBank
+from tfmdl.layers.side_by_side import SideBySide
 
 
 class ExpertBank(DomainBank):
@@ -63,7 +64,8 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
         if self.observer is not None:
             self.observer(gates)
         mixed = ops.tensordot(gates, ops.cast(self.kernel.stacked(), "float32"), axes=1)
-        return depthwise_conv(inputs, ops.cast(mixed, self.compute_dtype), self.strides)
+        mixed = ops.cast(mixed, self.compute_dtype)
+        return depthwise_conv(inputs, mixed, self.strides, isinstance(domain, SideBySide))
 
     def get_config(self):
         config = {**super().get_config(), "experts": list(self.experts)}
@@ -77,6 +79,7 @@ class _DomainGate(keras.layers.Layer):
     def __init__(self, domains, num_experts, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.num_experts = num_experts
+        self.channels = None  # set by `build`
 
         def bank(name, initializer):
             return DomainBank(domains, initializer=initializer, dtype="float32", name=name)
@@ -87,7 +90,7 @@ class _DomainGate(keras.layers.Layer):
         self.bias = bank("bias", "zeros")
 
     def build(self, input_shape):
-        channels = input_shape[-1]
+        self.channels = channels = input_shape[-1]
         hidden = channels // 4 + 1
         self.hidden_kernel.build((channels, hidden))
         self.hidden_bias.build((hidden,))
@@ -95,7 +98,7 @@ class _DomainGate(keras.layers.Layer):
         self.bias.build((self.num_experts,))
 
     def call(self, inputs, domain):
-        x = ops.mean(ops.cast(inputs, "float32"), axis=(1, 2))
+        x = ops.reshape(ops.mean(ops.cast(inputs, "float32"), axis=(1, 2)), (-1, self.channels))
         x = ops.relu(_dense(x, self.hidden_kernel.select(domain), self.hidden_bias.select(domain)))
         return ops.softmax(_dense(x, self.kernel.select(domain), self.bias.select(domain)))
 

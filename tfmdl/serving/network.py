@@ -80,6 +80,7 @@ class _Several(SharingMethod):
     def __init__(self, model, dtype):
         self.domains, self.dtype = model.domains, dtype
         self.method = model.method.of_dtype(dtype)
+        self.side_by_side = self.method.side_by_side
 
     def separable_conv(self, filters, *, strides, number, count, name):
         return self.method.separable_conv(filters, strides=strides, number=number, count=count, name=name)

@@ -15,6 +15,8 @@ class SharingMethod(abc.ABC):
         additions: Names of the parts that it adds, each domain's own.
         base_has_additions: They are trained with the trunk for the base domain, too. Otherwise a base domain has the
             plain network, and trunks of different methods are alike.
+        side_by_side: Its batches that mix domains are better laid out side by side: what an image has of its own is
+            mostly depthwise kernels and normalisation.
         sets_last_pointwise_apart: The last pointwise kernel is each domain's own unless asked otherwise.
         experts_by: The method that trained the packs of the experts, whose kernels this one mixes; None if it has none.
         fixed: Ends of the slots that a domain owns or uses but does not train.
@@ -35,6 +37,7 @@ class SharingMethod(abc.ABC):
     default_backbone = "resnet26_separable"
     additions: frozenset[str] = frozenset()
     base_has_additions = False
+    side_by_side = False
     sets_last_pointwise_apart = False
     experts_by: str | None = None
     fixed: tuple[str, ...] = ()

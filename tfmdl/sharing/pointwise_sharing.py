@@ -14,6 +14,7 @@ class PointwiseSharing(SharingMethod):
     """
 
     name = "pointwise_sharing"
+    side_by_side = True
     sets_last_pointwise_apart = True
 
     def separable_conv(self, filters, *, strides, number, count, name):
