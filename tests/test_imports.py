@@ -46,6 +46,7 @@ MAY_IMPORT_TENSORFLOW = (
     "tfmdl.quiet",
     "tfmdl.layers.fused",
     "tfmdl.training.devices",
+    "tfmdl.training.sgd",
     "tfmdl.training.tensorboard",
     "data_prep",
 )

@@ -1,13 +1,14 @@
 """Optimiser, learning rate schedule and weight decay."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
-from keras import ops
 
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.recipes import Recipe
+from tfmdl.training.sgd import DecayingSGD, SGDWithAdam
 
 
 def compile_network(
@@ -28,9 +29,9 @@ def compile_network(
     """
     recipe = next(iter(recipes.values()))
     weight_decays = {domain: each.weight_decay for domain, each in recipes.items()}
-    decay_weights(model, weight_decays, recipe.additions.weight_decay)
+    decay_of = weight_decay_of(model, weight_decays, recipe.additions.weight_decay)
     network.compile(
-        optimizer=optimizer(recipe, steps_per_epoch, model),
+        optimizer=optimizer(recipe, steps_per_epoch, model, decay_of),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
@@ -52,97 +53,38 @@ def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
-def optimizer(recipe: Recipe, steps_per_epoch: int, model: MultiDomainClassifier) -> keras.optimizers.Optimizer:
+def optimizer(
+    recipe: Recipe, steps_per_epoch: int, model: MultiDomainClassifier, decay_of: Callable[[keras.Variable], float]
+) -> keras.optimizers.Optimizer:
     """Returns SGD with momentum on the recipe's schedule, with Adam for what the method adds if the recipe says so."""
     rate = recipe.additions.adam_learning_rate
+    how = (learning_rate_schedule(recipe, steps_per_epoch), recipe.momentum, decay_of)
     if rate is None:
-        return sgd(recipe, steps_per_epoch)
+        return DecayingSGD(*how, name="sgd")
     return SGDWithAdam(
-        learning_rate_schedule(recipe, steps_per_epoch),
-        recipe.momentum,
+        *how,
         by_adam=lambda variable: model.is_addition(slot_and_owner(variable)[0]),
         adam_learning_rate=learning_rate_schedule(dataclasses.replace(recipe, learning_rate=rate), steps_per_epoch),
         name="sgd",
     )
 
 
-def sgd(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Returns SGD with momentum on the recipe's schedule."""
-    return keras.optimizers.SGD(learning_rate_schedule(recipe, steps_per_epoch), momentum=recipe.momentum, name="sgd")
-
-
-class SGDWithAdam(keras.optimizers.SGD):
-    """SGD with momentum, but Adam for some variables. Keras's MultiOptimizer is younger than the Keras asked for.
-
-    Args:
-        learning_rate, momentum: Of SGD.
-        by_adam: Tells by a variable whether Adam moves it.
-        adam_learning_rate: A number or a schedule.
-        beta_1, beta_2, epsilon: Of Adam.
-
-    Reference: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
-    """
-
-    def __init__(
-        self,
-        learning_rate,
-        momentum,
-        by_adam,
-        adam_learning_rate,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        **kwargs,
-    ):
-        super().__init__(learning_rate, momentum=momentum, **kwargs)
-        self.by_adam = by_adam
-        self.adam_learning_rate = adam_learning_rate
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-
-    def build(self, variables):
-        if self.built:
-            return
-        super().build(variables)
-        self.moments = [
-            [self.add_variable_from_reference(variable, name=name) for name in ("first", "second")]
-            if self.by_adam(variable)
-            else None
-            for variable in variables
-        ]
-
-    def update_step(self, gradient, variable, learning_rate):
-        moments = self.moments[self._get_variable_index(variable)]
-        if moments is None:
-            super().update_step(gradient, variable, learning_rate)
-            return
-        first, second = moments
-        rate = self.adam_learning_rate
-        rate = rate(self.iterations) if callable(rate) else rate
-        steps = ops.cast(self.iterations + 1, "float32")
-        self.assign(first, first + (gradient - first) * (1 - self.beta_1))
-        self.assign(second, second + (ops.square(gradient) - second) * (1 - self.beta_2))
-        mean = first / (1 - ops.power(self.beta_1, steps))
-        square = second / (1 - ops.power(self.beta_2, steps))
-        self.assign_sub(variable, rate * mean / (ops.sqrt(square) + self.epsilon))
-
-
-def decay_weights(
+def weight_decay_of(
     model: MultiDomainClassifier, weight_decay: dict[str, float], of_additions: float | None = None
-) -> None:
-    """Gives each trainable variable its owner's L2 term.
+) -> Callable[[keras.Variable], float]:
+    """Returns what tells the weight decay of a variable of `model`: its owner's.
 
     Args:
-        model: The model, after `train_only`.
-        weight_decay: By name of the domain; shared variables take the first one's. Keras's L2(x) is x * w**2, without
-            the half: L2(weight_decay / 2) puts weight_decay * w into the gradient.
+        model: The model.
+        weight_decay: By name of the domain; shared variables take the first one's.
         of_additions: Instead, for what the method adds to the network.
     """
     base = next(iter(weight_decay.values()))
-    for variable in model.trainable_variables:
+
+    def decay_of(variable):
         slot, owner = slot_and_owner(variable)
-        decay = base if owner == SHARED else weight_decay[owner]
         if of_additions is not None and model.is_addition(slot):
-            decay = of_additions
-        variable.regularizer = keras.regularizers.L2(decay / 2)
+            return of_additions
+        return base if owner == SHARED else weight_decay[owner]
+
+    return decay_of
