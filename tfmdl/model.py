@@ -134,12 +134,21 @@ class MultiDomainClassifier(keras.Model):
         return self._network(image, image, domain, dropout, gates, "tower")
 
     def extractor(self, domain):
-        """Returns the first half of a `tower`: image (batch, height, width, 3) -> pooled features (batch, channels)."""
+        """Returns the first half of a `tower`: image (batch, height, width, 3) -> pooled features (batch, channels).
+
+        Raises:
+            ValueError: if there is no such domain.
+        """
+        self.domain_id(domain)
         image = self._image()
         return keras.Model(image, self.backbone(image, domain=domain), name="extractor")
 
     def classifier(self, domain, dropout=0.0):
-        """Returns the second half of a `tower`: pooled features (batch, channels) -> the domain's logits."""
+        """Returns the second half of a `tower`, with its dropout: pooled features (batch, channels) -> logits.
+
+        Raises:
+            ValueError: if there is no such domain.
+        """
         features = keras.Input((self.num_features,), dtype="float32", name="features")
         return keras.Model(features, self._logits(features, domain, dropout), name="classifier")
 

@@ -97,6 +97,17 @@ def test_eval_finds_what_the_run_found(added, config):
     assert found.loss == pytest.approx(line["val/loss"], rel=1e-6)
 
 
+def test_features_are_float32_whatever_the_run_computes_in(config, tmp_path):
+    mixed = Run(dataclasses.replace(config, precision="mixed_bfloat16", workdir=str(tmp_path / "mixed")))
+    found = mixed.features.of(mixed.val_sources[0])
+    exact = Run(dataclasses.replace(config, workdir=str(tmp_path / "exact")))
+    wanted = exact.features.of(mixed.val_sources[0])
+    np.testing.assert_array_equal(found.values, wanted.values)
+    mixed.train()
+    evaluated = evaluate(Request(config.data_dir, "val", workdirs=(str(tmp_path / "mixed"),)))[DROPPED]
+    assert evaluated.loss == pytest.approx(lines_of(tmp_path / "mixed")[-1]["val/loss"], rel=1e-6)
+
+
 def test_a_run_goes_on_in_the_middle_of_an_epoch(added, config, tmp_path, capsys):
     shutil.copytree(added, tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "step-000000015.safetensors"

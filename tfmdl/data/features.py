@@ -60,11 +60,13 @@ class FeaturePipeline:
         self.seed = seed
         self.steps_per_epoch = -(-len(features.labels) // batch_size)
         with tf.device("CPU"):
-            self._batch = {"features": tf.constant(features.values), "label": tf.constant(features.labels)}
+            self._images = {"features": tf.constant(features.values), "label": tf.constant(features.labels)}
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from `first_step` on."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self._batch["label"]))
-        rows = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:]
-        dataset = tf.data.Dataset.from_tensor_slices(rows)
-        return map_in_order(dataset, lambda row: {name: tf.gather(all, row) for name, all in self._batch.items()})
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self._images["label"]))
+        batches = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:]
+        return map_in_order(
+            tf.data.Dataset.from_tensor_slices(batches),
+            lambda rows: {name: tf.gather(values, rows) for name, values in self._images.items()},
+        )

@@ -6,11 +6,14 @@ from tfmdl.data.features import Features
 from tfmdl.data.pipeline import Source
 from tfmdl.evaluation.predict import Predictions, extract_features, predict_from_features
 from tfmdl.model import MultiDomainClassifier
+from tfmdl.serving.network import of_dtype
 from tfmdl.training.progress import counted
 
 
 class KeptFeatures:
-    """Pooled features of a domain's images, computed as evaluation does when first asked for, and kept.
+    """Pooled features of a domain's images, computed when first asked for, and kept.
+
+    They are those of eval.py: float32, whatever the run computes in.
 
     Args:
         model: The classifier, whose backbone must not change as long as this is used.
@@ -18,7 +21,8 @@ class KeptFeatures:
     """
 
     def __init__(self, model: MultiDomainClassifier, domain: str):
-        self._extractor = model.extractor(domain)
+        exact = model if model.dtype_policy.name == "float32" else of_dtype(model, "float32")
+        self._extractor = exact.extractor(domain)
         self._classifier = model.classifier(domain)
         self._kept = {}
 
