@@ -91,6 +91,15 @@ def test_towers_and_mixed_graph_agree(method, backbone, images, randomized):
         np.testing.assert_allclose(of_scalar, mixed[own], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["classifier_only", "pointwise_sharing"])
+def test_extractor_and_classifier_make_a_tower(method, images, randomized):
+    model = randomized(make(method))
+    features = model.extractor("b")(images)
+    assert features.shape == (len(IDS), model.num_features)
+    np.testing.assert_allclose(model.classifier("b")(features), model.tower("b")(images), rtol=1e-6, atol=1e-6)
+    assert all(variable.path.startswith("head/") for variable in model.classifier("b").variables)
+
+
 def test_images_of_any_shape(images):
     tower = make().tower("a")
     assert tower(images[:, :, :5]).shape == (len(IDS), 3)

@@ -32,6 +32,11 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @property
+    def crops(self) -> bool:
+        """Whether training sees less of an image than evaluation, by chance."""
+        return (self.train_height, self.train_width) != (self.height, self.width)
+
     @classmethod
     def from_json(cls, fields: dict) -> "Preprocessing":
         return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})

@@ -53,9 +53,9 @@ class MultiDomainClassifier(keras.Model):
     """Backbone, sharing method and heads of any number of domains.
 
     Called on {"image": (batch, height, width, 3), "domain": () or (batch,) int32} it is the mixed graph: logits over
-    the concatenated label space, the classes of other domains masked. `tower` gives the network of one domain. Both
-    use the same variables. A variable's path is its slot ("backbone/stem_conv/depthwise/kernel") and its owner, a
-    domain or "shared".
+    the concatenated label space, the classes of other domains masked. `tower` gives the network of one domain,
+    `extractor` and `classifier` its two halves. All use the same variables. A variable's path is its slot
+    ("backbone/stem_conv/depthwise/kernel") and its owner, a domain or "shared".
 
     Args:
         num_classes: Number of classes by name of the domain; the order of the names is the order of the ids.
@@ -95,6 +95,11 @@ class MultiDomainClassifier(keras.Model):
         """Names of the domains in the order of their ids."""
         return tuple(self.num_classes)
 
+    @property
+    def num_features(self):
+        """Channels of the pooled features."""
+        return self.backbone.compute_output_shape((None, None, None, 3))[-1]
+
     def domain_id(self, domain):
         """Returns the id that stands for `domain` in a batch.
 
@@ -125,12 +130,31 @@ class MultiDomainClassifier(keras.Model):
             ValueError: if there is no such domain.
         """
         self.domain_id(domain)
-        image = keras.Input((None, None, 3), dtype=self.compute_dtype, name="image")
+        image = self._image()
         return self._network(image, image, domain, dropout, gates, "tower")
+
+    def extractor(self, domain):
+        """Returns the first half of a `tower`: image (batch, height, width, 3) -> pooled features (batch, channels).
+
+        Raises:
+            ValueError: if there is no such domain.
+        """
+        self.domain_id(domain)
+        image = self._image()
+        return keras.Model(image, self.backbone(image, domain=domain), name="extractor")
+
+    def classifier(self, domain, dropout=0.0):
+        """Returns the second half of a `tower`, with its dropout: pooled features (batch, channels) -> logits.
+
+        Raises:
+            ValueError: if there is no such domain.
+        """
+        features = keras.Input((self.num_features,), dtype="float32", name="features")
+        return keras.Model(features, self._logits(features, domain, dropout), name="classifier")
 
     def mixed(self, dropout=0.0, gates=False):
         """Returns the mixed graph as a functional Keras model; arguments and result as in `call` and `tower`."""
-        image = keras.Input((None, None, 3), dtype=self.compute_dtype, name="image")
+        image = self._image()
         domain = keras.Input((), dtype="int32", name="domain")
         return self._network({"image": image, "domain": domain}, image, domain, dropout, gates, "mixed")
 
@@ -140,12 +164,18 @@ class MultiDomainClassifier(keras.Model):
             features, seen = _Observed(self.backbone, gated, name="observed")(image, domain=domain)
         else:
             features = self.backbone(image, domain=domain)
-        if dropout:
-            features = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(features)
-        logits = self.head(features, domain=domain)
+        logits = self._logits(features, domain, dropout)
         network = keras.Model(inputs, (logits, seen) if gated else logits, name=name)
         network.dtype_policy = self.dtype_policy  # by it `compile` decides whether to scale the loss
         return network
+
+    def _image(self):
+        return keras.Input((None, None, 3), dtype=self.compute_dtype, name="image")
+
+    def _logits(self, features, domain, dropout):
+        if dropout:
+            features = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(features)
+        return self.head(features, domain=domain)
 
     def train_only(self, domains=(), shared=False):
         """Freezes all variables but those of `domains` and, if `shared`, the shared ones.

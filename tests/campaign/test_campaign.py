@@ -145,6 +145,19 @@ def test_flags_that_train_refuses_stop_it_before_anything_runs(data_dir, tmp_pat
     assert not list(tmp_path.glob("work/seed*"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--seed", "3"), "error: the campaign sets --seed for each of its runs; received --seed"),
+        (("--labels_dir=labels",), "error: --labels_dir is for --split=test; received --split=val"),
+    ],
+)
+def test_what_cannot_be_asked_for_stops_it_before_anything_runs(data_dir, tmp_path, flags, message):
+    refused = run(data_dir, tmp_path / "work", *flags)
+    assert (refused.returncode, refused.stderr.strip()) == (1, message)
+    assert not (tmp_path / "work").exists()
+
+
 def test_what_starts_from_a_run_that_failed_is_left_out(data_dir, tmp_path, capsys):
     config = CampaignConfig(
         str(data_dir), str(tmp_path), "base", ("tiny",), ("individual", "dan"), train_flags=("--widht=4",)

@@ -84,6 +84,22 @@ def test_bad_campaigns_are_refused(config, changes, message):
         config(**changes)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--method=dan"], "the campaign sets --method for each of its runs; received --method=dan"),
+        (["--width=4", "-domain", "base"], "the campaign sets --domain for each of its runs; received -domain"),
+        (["--packs", "runs"], "the campaign sets --packs for each of its runs"),
+        (["--epochs=2"], "the campaign sets --epochs for each of its runs"),
+        (["--cache", "photos"], "unexpected argument 'photos': flags are --name=value"),
+        (["--", "--cache"], "unexpected argument '--'"),
+    ],
+)
+def test_what_train_cannot_be_handed_is_refused(config, given, message):
+    with pytest.raises(ValueError, match=message):
+        plan(config(methods=("individual",), train_flags=tuple(given)))
+
+
 def test_a_folder_takes_one_campaign_which_may_grow(config):
     claim(config(domains=("tiny",)))
     claim(config(domains=("tiny", "ucf101"), seeds=(0, 1)))

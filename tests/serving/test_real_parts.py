@@ -14,6 +14,7 @@ from made import ENCODERS, NUM_CLASSES, picture
 from tfmdl.data import records
 from tfmdl.data.pipeline import Source as Records
 from tfmdl.evaluation.predict import predict_alone
+from tfmdl.serving.litert import write_litert
 from tfmdl.serving.source import from_runs
 from tfmdl.serving.writer import Options, write_export
 
@@ -136,8 +137,6 @@ def test_openvino_answers_alike(folded, exported):
 
 def test_litert_answers_alike(runs, tmp_path):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    from tfmdl.serving.litert import write_litert
-
     source = from_runs(trunk=str(runs), pack_paths=[str(runs / "packs" / "fourth.safetensors")])
     whole, small = write_litert(source, tmp_path)
     names = ["fourth.json", "fourth.tflite", "fourth_int8.tflite"]
@@ -151,3 +150,19 @@ def test_litert_answers_alike(runs, tmp_path):
     assert not list((tmp_path / "other").iterdir())
     with pytest.raises(ValueError, match="--format=litert wants one domain; received base, "):
         write_litert(from_runs(trunk=str(runs), pack_paths=[str(runs)]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flag", "option"),
+    [
+        ("version=7", {"version": 7}),
+        ("keep=1", {"keep": 1}),
+        ("precision=bfloat16", {"precision": "bfloat16"}),
+        ("license=CC0", {"license_line": "CC0"}),
+    ],
+)
+def test_litert_refuses_what_only_a_saved_model_has(runs, tmp_path, flag, option):
+    source = from_runs(trunk=str(runs), pack_paths=[str(runs / "packs" / "fourth.safetensors")])
+    with pytest.raises(ValueError, match=f"--format=litert does not take --{flag}"):
+        write_litert(source, tmp_path / "litert", Options(**option))
+    assert not (tmp_path / "litert").exists()

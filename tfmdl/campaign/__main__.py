@@ -3,8 +3,9 @@
     python -m tfmdl.campaign --data_dir=DIR --workdir=DIR [--base=imagenet12] [--domains=...] [--methods=...] \\
         [any flag of train.py]
 
-The same command goes on where it was stopped. Flags that are not listed below go to train.py as they are. The report,
-WORKDIR/report.md and report.html, is written at the end, and by --report_only from what is there.
+The same command goes on where it was stopped. Flags that are not listed below go to train.py as they are, but for those
+that the campaign sets for each run. The report, WORKDIR/report.md and report.html, is written at the end, and by
+--report_only from what is there.
 """
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
@@ -56,8 +57,10 @@ def config_of_flags(train_flags: list[str]) -> CampaignConfig:
     """Returns the campaign that the flags ask for.
 
     Raises:
-        ValueError: if a seed is not a number.
+        ValueError: if a seed is not a number, or labels are given that are not asked for.
     """
+    if FLAGS.labels_dir and FLAGS.split != "test":
+        raise ValueError(f"--labels_dir is for --split=test; received --split={FLAGS.split}")
     for seed in FLAGS.seeds:
         if not seed.isdecimal():
             raise ValueError(f"--seeds must be whole numbers, as in 0,1,2; received {seed!r}")

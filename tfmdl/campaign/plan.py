@@ -160,14 +160,31 @@ def plan(config: CampaignConfig) -> list[PlannedRun]:
 
     Raises:
         FileNotFoundError: if a domain is not in the data folder.
-        ValueError: if a method that mixes experts is asked for without the one that trains them.
+        ValueError: if a method that mixes experts is asked for without the one that trains them, or what is handed to
+            train.py is no flag or one that the campaign sets.
     """
     infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in (config.base, *config.domains)}
+    _check_train_flags(config, infos)
     for method in config.methods:
         trained_by = METHODS[method].experts_by
         if trained_by and trained_by not in config.methods:
             raise ValueError(f"--methods: {method} starts from the packs of {trained_by}: name it too")
     return [run for seed in config.seeds for run in _Planner(config, infos, seed).runs()]
+
+
+def _check_train_flags(config, infos):
+    """A flag given twice counts where it is given last: one that the runs have already would change all of them."""
+    of_all_methods = dataclasses.replace(config, methods=tuple(METHODS), epochs=1, train_flags=())
+    own = {_name_of(flag) for run in _Planner(of_all_methods, infos, seed=0).runs() for flag in run.flags}
+    for flag in config.train_flags:
+        if not flag.startswith("-") or not _name_of(flag):
+            raise ValueError(f"unexpected argument {flag!r}: flags are --name=value")
+        if _name_of(flag) in own:
+            raise ValueError(f"the campaign sets --{_name_of(flag)} for each of its runs; received {flag}")
+
+
+def _name_of(flag):
+    return flag.lstrip("-").partition("=")[0]
 
 
 class _Planner:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from tfmdl.data.features import Features
 from tfmdl.data.pipeline import evaluation_batches, naming_bad_records
 from tfmdl.model import MultiDomainClassifier
 
@@ -33,9 +34,23 @@ class Predictions:
 
 def predict_alone(tower, source) -> Iterator[Predictions]:
     """Yields the predictions of one domain's tower for all images of its `Source`, in batches."""
-    for batch in _batches([source], tower):
+    for batch in _batches([source]):
         logits, gates = _outputs(tower, batch["image"].numpy())
         yield Predictions(source.domain, batch["image_id"].numpy(), batch["label"].numpy(), logits, gates)
+
+
+def extract_features(extractor, source) -> Iterator[Features]:
+    """Yields the pooled features of all images of a `Source`, in batches, by its domain's `extractor`."""
+    for batch in _batches([source]):
+        values, _ = _outputs(extractor, batch["image"].numpy())
+        yield Features(source.domain, batch["image_id"].numpy(), batch["label"].numpy(), values)
+
+
+def predict_from_features(classifier, features: Features) -> Iterator[Predictions]:
+    """Yields what `predict_alone` does, by the domain's `classifier`, of features in place of images."""
+    for batch in features.batches(BATCH_SIZE):
+        logits, _ = _outputs(classifier, batch.values)
+        yield Predictions(batch.domain, batch.image_ids, batch.labels, logits)
 
 
 def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions]:
@@ -55,7 +70,7 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
     network = model.mixed(gates=True)
     # A batch counts the domains in the order of the sources, the model in its own.
     ids = np.array([model.domain_id(source.domain) for source in sources], "int32")
-    for batch in _batches(sources, network):
+    for batch in _batches(sources):
         index = batch["domain"].numpy()
         logits, gates = _outputs(network, {"image": batch["image"].numpy(), "domain": ids[index]})
         for position, source in enumerate(sources):
@@ -67,20 +82,20 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
                 yield Predictions(source.domain, image_ids, labels, own, None if gates is None else gates[rows])
 
 
-def _batches(sources, network):
-    # By itself Keras would use XLA, which makes depthwise convolutions many times slower on a CPU.
-    network.jit_compile = False
+def _batches(sources):
     with naming_bad_records(sources):
         yield from evaluation_batches(sources, BATCH_SIZE)
 
 
 def _outputs(network, inputs):
-    """Returns logits and gates, if there are any, of a batch.
+    """Returns what a network gives for a batch, and gates if there are any.
 
     It is filled up to `BATCH_SIZE`: another size would trace the network again.
     """
+    # By itself Keras would use XLA, which makes depthwise convolutions many times slower on a CPU.
+    network.jit_compile = False
     rows = len(keras.tree.flatten(inputs)[0])
     filled = keras.tree.map_structure(lambda value: np.resize(value, (BATCH_SIZE, *value.shape[1:])), inputs)
     outputs = network.predict_on_batch(filled)
-    logits, gates = outputs if isinstance(network.output, (list, tuple)) else (outputs, None)
-    return np.asarray(logits)[:rows], None if gates is None else np.asarray(gates)[:rows]
+    output, gates = outputs if isinstance(network.output, (list, tuple)) else (outputs, None)
+    return np.asarray(output)[:rows], None if gates is None else np.asarray(gates)[:rows]

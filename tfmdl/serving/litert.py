@@ -30,6 +30,9 @@ try:
 except ModuleNotFoundError:
     Interpreter = None
 
+# What only a SavedModel has, by the flag that asks for it.
+OF_SAVED_MODELS = {"version": "version", "keep": "keep", "precision": "precision", "license": "license_line"}
+
 # By which probabilities may differ from the live model's.
 TOLERANCES = {"float32": 1e-4, "int8": 0.1}
 
@@ -47,12 +50,15 @@ def write_litert(source: Source, export_dir: str | os.PathLike, options: Options
     """Writes the one domain of a source, float32 and int8, each checked before it takes its name.
 
     Raises:
-        ValueError: if there are several domains, or a file does not answer as the live model does.
-            Also if LiteRT's interpreter, which says so, is not installed.
+        ValueError: if there are several domains, the options are of a SavedModel, or a file does not answer as the live
+            model does. Also if LiteRT's interpreter, which says so, is not installed.
     """
+    options = options or Options()
+    for flag, name in OF_SAVED_MODELS.items():
+        if getattr(options, name) != getattr(Options(), name):
+            raise ValueError(f"--format=litert does not take --{flag}={getattr(options, name)}")
     if Interpreter is None:
         raise ValueError("--format=litert checks what it writes with LiteRT's interpreter: pip install 'tfmdl[litert]'")
-    options = options or Options()
     if len(source.packs) != 1:
         raise ValueError(f"--format=litert wants one domain; received {', '.join(source.model.domains)}")
     (pack,) = source.packs

@@ -12,6 +12,7 @@ import tfmdl
 from tfmdl import packs
 from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json, write_text
 from tfmdl.data import records
+from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_records
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.accuracy import Evaluation, Tally
@@ -23,10 +24,12 @@ from tfmdl.sharing import METHODS
 from tfmdl.training import devices, optimization
 from tfmdl.training.callbacks import CheckpointAndWatch, RestoreMetrics
 from tfmdl.training.checkpoints import Checkpoints, collect, restore
+from tfmdl.training.features import KeptFeatures
 from tfmdl.training.progress import Progress
 from tfmdl.training.tensorboard import TensorBoard
 
 METRICS_FILE = "metrics.jsonl"
+MOST_FEATURES = 2**29  # numbers that are kept in memory: 4 GiB, as batches are taken from a copy
 
 
 def train(config: RunConfig) -> None:
@@ -72,17 +75,18 @@ class Run:
         if self.trunk:
             packs.initialize(self.model, self.trunk, self.expert_packs)
         self.model.train_only(config.domains, shared=self.trunk is None)
+        self.train_sources = [self._source(domain, config.train_splits) for domain in config.domains]
+        self.val_sources = [self._source(domain, ("val",)) for domain in config.domains if self._measures(domain)]
+        self.features = KeptFeatures(self.model, self.base) if self._features_stay() else None
         self.pipeline = TrainPipeline(
-            [self._source(domain, config.train_splits) for domain in config.domains],
-            self.recipe.batch_size,
-            config.seed,
-            config.cache,
+            self.train_sources, self.recipe.batch_size, config.seed, config.cache and not self.features
         )
         self.steps_per_epoch = self.pipeline.steps_per_epoch
         self.total_steps = self.recipe.schedule.epochs * self.steps_per_epoch
         if config.max_steps is not None:
             self.total_steps = min(self.total_steps, config.max_steps)
-        self.towers = {domain: self.model.tower(domain, gates=True) for domain in config.domains}
+        if not self.features:
+            self.towers = {domain: self.model.tower(domain, gates=True) for domain in config.domains}
         self.network = self._compiled()
         self.checkpoints = Checkpoints(self.workdir / "checkpoints")
         self._claim_workdir()  # last: what cannot be run leaves no config.json behind
@@ -90,17 +94,18 @@ class Run:
     def train(self) -> None:
         """Runs the epochs that are left, then writes trunk and packs."""
         state = self._resume()
+        pipeline = self._feature_pipeline() if self.features and state["step"] < self.total_steps else self.pipeline
         board = TensorBoard(self.workdir, self.model, self.config.profile_steps)
         progress = Progress(self.total_steps, self.recipe.schedule.epochs)
         watch = CheckpointAndWatch(self, progress, board, state["step"], self.checkpoints.latest())
         evaluations = None
-        with progress, watch.sigterm(), naming_bad_records(self.pipeline.sources):
+        with progress, watch.sigterm(), naming_bad_records(self.train_sources):
             if state["step"] == 0:
                 board.configuration(self.describe())
                 board.images(self.pipeline, self.preprocessing)
             while state["step"] < self.total_steps:
                 epoch = state["step"] // self.steps_per_epoch
-                logs, seconds = self._fit_epoch(epoch, state, watch)
+                logs, seconds = self._fit_epoch(pipeline, epoch, state, watch)
                 state = {"step": watch.step, "epoch_seconds": 0.0, "metrics": None}
                 evaluations = self.evaluate()
                 line = self._metrics_line(epoch, watch.step, logs, seconds, evaluations)
@@ -115,13 +120,11 @@ class Run:
     def evaluate(self) -> dict[str, Evaluation]:
         """Evaluates every domain that has labelled val images it was not trained on."""
         result = {}
-        for domain, info in self.infos.items():
-            split = info.splits.get("val")
-            if split and split.labelled and "val" not in self.config.train_splits:
-                tally = Tally(info.num_classes)
-                for predictions in predict_alone(self.towers[domain], self._source(domain, ("val",))):
-                    tally.add(predictions.logits, predictions.labels, predictions.gates)
-                result[domain] = tally.result()
+        for source in self.val_sources:
+            tally = Tally(self.infos[source.domain].num_classes)
+            for predictions in self._predict(source):
+                tally.add(predictions.logits, predictions.labels, predictions.gates)
+            result[source.domain] = tally.result()
         return result
 
     def ends_epoch(self, step: int) -> bool:
@@ -182,6 +185,30 @@ class Run:
     def _source(self, domain, splits) -> Source:
         return Source.of(self.config.data_dir, self.infos[domain], splits, self.preprocessing[domain])
 
+    def _measures(self, domain):
+        """Returns whether the domain has labelled val images that it is not trained on."""
+        split = self.infos[domain].splits.get("val")
+        return bool(split) and split.labelled and "val" not in self.config.train_splits
+
+    def _features_stay(self):
+        """Returns whether an image has the same features in every epoch, and memory holds those of all images."""
+        if self.model.backbone.trainable_variables or self.preprocessing[self.base].crops:
+            return False
+        images = sum(source.num_examples for source in (*self.train_sources, *self.val_sources))
+        return images * self.model.num_features <= MOST_FEATURES
+
+    def _feature_pipeline(self):
+        """Computes the features of all images that the run sees, and returns the batches to train on."""
+        for source in self.val_sources:
+            self.features.of(source)
+        (source,) = self.train_sources
+        return FeaturePipeline(self.features.of(source), self.recipe.batch_size, self.config.seed)
+
+    def _predict(self, source):
+        if self.features:
+            return self.features.predict(source)
+        return predict_alone(self.towers[source.domain], source)
+
     def _check_labelled(self):
         for domain, info in self.infos.items():
             for split in self.config.train_splits:
@@ -231,8 +258,10 @@ class Run:
         write_json(path, described)  # again too: data or trunk may have moved
 
     def _compiled(self):
-        """Returns the network to fit: the tower of a single domain, or the mixed graph."""
-        if len(self.config.domains) > 1:
+        """Returns the network to fit: the classifier or the tower of a single domain, or the mixed graph."""
+        if self.features:
+            network = self.model.classifier(self.base, self.recipe.dropout)
+        elif len(self.config.domains) > 1:
             network = self.model.mixed(self.recipe.dropout)
         else:
             network = self.model.tower(self.base, self.recipe.dropout)
@@ -244,11 +273,12 @@ class Run:
         network.reset_metrics()
         return network
 
-    def _batches(self, epoch, first_step):
-        """Returns what Keras fits: (image, label), or mixed ({"image", "domain"}, label in the joint label space)."""
-        batches = self.pipeline.epoch(epoch, first_step)
+    def _batches(self, pipeline, epoch, first_step):
+        """Returns what Keras fits: (image or features, label), or {"image", "domain"} and joint labels if mixed."""
+        batches = pipeline.epoch(epoch, first_step)
         if len(self.config.domains) == 1:
-            return map_in_order(batches, lambda batch: (batch["image"], batch["label"]))
+            given = self.network.input.name
+            return map_in_order(batches, lambda batch: (batch[given], batch["label"]))
         offsets = np.array(list(self.model.head.offsets.values()), "int32")
 
         def to_joint(batch):
@@ -257,13 +287,13 @@ class Run:
 
         return map_in_order(batches, to_joint)
 
-    def _fit_epoch(self, epoch, state, watch):
+    def _fit_epoch(self, pipeline, epoch, state, watch):
         first = state["step"] - epoch * self.steps_per_epoch
         steps = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch) - first
         watch.begin_epoch(state["epoch_seconds"])
         started = time.perf_counter()
         history = self.network.fit(
-            self._batches(epoch, first).take(steps),
+            self._batches(pipeline, epoch, first).take(steps),
             initial_epoch=epoch,
             epochs=epoch + 1,
             verbose=0,

@@ -1,6 +1,7 @@
 """Progress of a run on the terminal: one line that moves, and a line an epoch."""
 
 import time
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,7 +18,7 @@ class Progress:
 
     def __init__(self, total_steps: int, epochs: int):
         self.epochs = epochs
-        self._console = Console(soft_wrap=True, highlight=False)
+        self._console = _console()
         self._bar = RichProgress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -70,3 +71,31 @@ class Progress:
     def note(self, text: str) -> None:
         """Prints a line of its own."""
         self._console.print(text)
+
+
+def counted(batches, what: str, total: int) -> Iterator:
+    """Yields batches, which have `labels`, and shows how many of `total` images they held; at the end, a line.
+
+    Args:
+        batches: What is made one by one.
+        what: What the line calls it.
+        total: Images that are to come.
+    """
+    console = _console()
+    started = time.perf_counter()
+    done, rate = 0, ""
+    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[rate]}"))
+    with RichProgress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
+    ) as bar:
+        task = bar.add_task("", total=total, rate=rate)
+        for batch in batches:
+            yield batch
+            done += len(batch.labels)
+            rate = f"{done / (time.perf_counter() - started):,.0f} images/s"
+            bar.update(task, completed=done, rate=rate)
+    console.print(f"{what}: {done:,} images, {rate}")
+
+
+def _console():
+    return Console(soft_wrap=True, highlight=False)

@@ -1,0 +1,172 @@
+"""A classifier alone is trained on features that are computed once, where nothing before them changes."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from small_domains import SIZES, write_domain
+from small_network import small
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tfmdl.config import RunConfig
+from tfmdl.data.features import FeaturePipeline, Features
+from tfmdl.data.pipeline import evaluation_batches
+from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.packs import read_pack, read_tensors, read_trunk
+from tfmdl.training import loop
+from tfmdl.training.loop import Run, train
+from tfmdl.training.optimization import compile_network
+
+# Both are trained on the whole square; the recipe gives the first dropout.
+DROPPED, PLAIN = "gtsrb", "svhn"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("base", "tiny"):
+        write_domain(folder, name)
+    for name in (DROPPED, PLAIN):
+        write_domain(folder, name, classes=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(data_dir, tmp_path_factory):
+    """Adds a classifier to a trunk that has seen a little: 3 epochs of 5 steps."""
+    runs = tmp_path_factory.mktemp("runs")
+    trunk = RunConfig(
+        domains=("base",),
+        data_dir=str(data_dir),
+        workdir=str(runs / "trunk"),
+        architecture=small("individual"),
+        recipe="quick",
+        batch_size=8,
+        image_size=16,
+        max_steps=3,
+    )
+    train(trunk)
+    return dataclasses.replace(
+        trunk,
+        domains=(DROPPED,),
+        architecture=small("classifier_only"),
+        init_from=trunk.workdir,
+        workdir=str(runs / "added"),
+        epochs=3,
+        max_steps=None,
+        checkpoint_every=7,
+    )
+
+
+@pytest.fixture(scope="module")
+def added(config):
+    """Folder of the finished run of `config`."""
+    train(config)
+    return pathlib.Path(config.workdir)
+
+
+def lines_of(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+
+
+def pack_of(run):
+    return read_pack(run / "packs" / f"{DROPPED}.safetensors")
+
+
+def tensors_of(run):
+    return {path.name: read_tensors(path)[0] for path in run.rglob("*.safetensors")}
+
+
+def test_the_run_learns_and_leaves_what_every_run_leaves(added, config):
+    lines = lines_of(added)
+    assert [line["step"] for line in lines] == [5, 10, 15]
+    assert lines[-1]["train/loss"] < lines[0]["train/loss"]
+    assert pack_of(added).trunk_fingerprint == read_trunk(config.init_from).fingerprint
+    events = EventAccumulator(str(added / "train")).Reload()
+    assert "augmented_images" in events.Tags()["tensors"]
+
+
+def test_eval_finds_what_the_run_found(added, config):
+    line = lines_of(added)[-1]
+    found = evaluate(Request(config.data_dir, "val", workdirs=(str(added),)))[DROPPED]
+    assert found.accuracy == line["val/accuracy"] == pack_of(added).accuracy
+    assert found.loss == pytest.approx(line["val/loss"], rel=1e-6)
+
+
+def test_features_are_float32_whatever_the_run_computes_in(config, tmp_path):
+    mixed = Run(dataclasses.replace(config, precision="mixed_bfloat16", workdir=str(tmp_path / "mixed")))
+    found = mixed.features.of(mixed.val_sources[0])
+    exact = Run(dataclasses.replace(config, workdir=str(tmp_path / "exact")))
+    wanted = exact.features.of(mixed.val_sources[0])
+    np.testing.assert_array_equal(found.values, wanted.values)
+    mixed.train()
+    evaluated = evaluate(Request(config.data_dir, "val", workdirs=(str(tmp_path / "mixed"),)))[DROPPED]
+    assert evaluated.loss == pytest.approx(lines_of(tmp_path / "mixed")[-1]["val/loss"], rel=1e-6)
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch(added, config, tmp_path, capsys):
+    shutil.copytree(added, tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "step-000000015.safetensors"
+    assert {path.name for path in newest.parent.iterdir()} == {"step-000000014.safetensors", newest.name}
+    newest.unlink()
+    shutil.rmtree(tmp_path / "run" / "packs")
+    train(dataclasses.replace(config, workdir=str(tmp_path / "run")))
+    said = capsys.readouterr().out
+    for split in ("train", "val"):
+        assert said.count(f"features of {DROPPED}: {SIZES[split]} images, ") == 1
+    assert lines_of(tmp_path / "run") == lines_of(added)
+    wanted, found = tensors_of(added), tensors_of(tmp_path / "run")
+    assert found.keys() == wanted.keys()
+    for name, tensors in wanted.items():
+        assert found[name].keys() == tensors.keys()
+        for key, value in tensors.items():
+            np.testing.assert_array_equal(found[name][key], value, err_msg=f"{name}: {key}")
+
+
+def test_the_head_is_what_the_same_steps_on_images_make_it(config, tmp_path):
+    run = Run(dataclasses.replace(config, domains=(PLAIN,), workdir=str(tmp_path)))
+    head = run.network.trainable_variables
+    start = [variable.numpy() for variable in head]
+    run.train()
+    on_features = [variable.numpy() for variable in head]
+
+    (whole,) = evaluation_batches(run.train_sources, 99)
+    images, labels = whole["image"].numpy(), whole["label"].numpy()
+    rows = np.arange(len(labels), dtype="int32")
+    order = FeaturePipeline(Features(PLAIN, rows, rows, rows[:, None]), config.batch_size, config.seed)
+    for variable, value in zip(head, start, strict=True):
+        variable.assign(value)
+    tower = run.model.tower(PLAIN)
+    compile_network(tower, run.model, run.recipes, run.steps_per_epoch, jit_compile=False)
+    for epoch in range(config.epochs):
+        for batch in order.epoch(epoch).as_numpy_iterator():
+            tower.train_on_batch(images[batch["label"]], labels[batch["label"]])
+    for variable, before, value in zip(head, start, on_features, strict=True):
+        assert not np.allclose(value, before, atol=1e-3)
+        np.testing.assert_allclose(value, variable.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_where_features_change_images_are_read(config, tmp_path, monkeypatch):
+    def reads_images(**changes):
+        run = Run(dataclasses.replace(config, **{"workdir": str(tmp_path / "-".join(changes)), **changes}))
+        return run.features is None and run.network.input.name == "image"
+
+    assert not reads_images()
+    assert reads_images(domains=("tiny",))  # a random crop
+    assert reads_images(architecture=small("pointwise_sharing"))
+    monkeypatch.setattr(loop, "MOST_FEATURES", 1000)
+    assert reads_images(seed=1)
+
+
+def test_a_bad_record_is_named(config, tmp_path):
+    write_domain(tmp_path, DROPPED, classes=4)
+    shard = sorted((tmp_path / DROPPED).glob("*-train-*"))[1]
+    contents = bytearray(shard.read_bytes())
+    contents[len(contents) // 2] ^= 255
+    shard.write_bytes(contents)
+    with pytest.raises(ValueError, match=rf"{shard}: record \d+ \(counted from 0\) cannot be read"):
+        train(dataclasses.replace(config, data_dir=str(tmp_path), workdir=str(tmp_path / "run")))
