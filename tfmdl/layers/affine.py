@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from tfmdl.layers.domain_bank import DomainBank
-from tfmdl.layers.fused import scale_and_shift
+from tfmdl.layers.fused import add_offset, scale_and_shift
 from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
@@ -37,8 +37,7 @@ class DomainAffine(keras.layers.Layer):
         scale = self.scale.select(domain) if self.scales else None
         offset = self.offset.select(domain)
         if len(offset.shape) == 1:
-            offset = ops.cast(offset, inputs.dtype)
-            return inputs * ops.cast(scale, inputs.dtype) + offset if self.scales else inputs + offset
+            return add_offset(inputs * ops.cast(scale, inputs.dtype) if self.scales else inputs, offset)
         laid_out = isinstance(domain, SideBySide)
         wide = inputs if laid_out else lay_out(inputs)
         scale = ops.ones_like(offset) if scale is None else scale

@@ -85,6 +85,10 @@ if keras.backend.backend() == "tensorflow":
         """Returns `x * scale + offset`, with scale and offset (channels,), float32, in the dtype of `x`."""
         return normalize_by(x, scale, offset, tf.zeros_like(scale), tf.ones_like(scale), epsilon=0.0)
 
+    def add_offset(x, offset):
+        """Returns `x + offset`, offset (channels,), as the op that TensorFlow takes into a convolution before it."""
+        return tf.nn.bias_add(x, tf.cast(offset, x.dtype))
+
 else:
 
     def normalize_batch(x, gamma, beta, epsilon):
@@ -112,3 +116,7 @@ else:
     def scale_and_shift(x, scale, offset):
         """Returns `x * scale + offset`: see the TensorFlow version above."""
         return x * ops.cast(scale, x.dtype) + ops.cast(offset, x.dtype)
+
+    def add_offset(x, offset):
+        """Returns `x + offset`: see the TensorFlow version above."""
+        return x + ops.cast(offset, x.dtype)

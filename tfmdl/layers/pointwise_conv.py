@@ -11,7 +11,8 @@ class DomainPointwiseConv2D(keras.layers.Layer):
     """1x1 convolution: the cross-channel correlations that the paper shares between domains.
 
     Computed as a matrix product over the flattened pixels, whose gradients are faster than a convolution's on CPU.
-    With one domain an image and a kernel per domain, it is a batched matrix product.
+    With one domain an image and a kernel per domain, it is a batched matrix product. With `trainable` False and one
+    kernel, it is a convolution, which TensorFlow computes in one op with an offset and a ReLU behind it.
 
     Args:
         filters: Number of output channels.
@@ -46,7 +47,10 @@ class DomainPointwiseConv2D(keras.layers.Layer):
         self.kernel.build((1, 1, input_shape[-1], self.filters))
 
     def call(self, inputs, domain):
-        matrix = ops.squeeze(self.kernel.select(domain), axis=(-4, -3))
+        kernel = self.kernel.select(domain)
+        if not self.trainable and len(kernel.shape) == 4 and not isinstance(domain, SideBySide):
+            return ops.conv(inputs, kernel, padding="same")
+        matrix = ops.squeeze(kernel, axis=(-4, -3))
         return mix_channels(inputs, matrix, isinstance(domain, SideBySide))
 
     def compute_output_shape(self, input_shape):

@@ -50,6 +50,7 @@ class FoldedClassifier:
         self.head = DomainHead(model.num_classes, name="head")
         shape = (None, None, None, 3)
         self.backbone.build(shape)
+        self.backbone.trainable = False
         self.head.build(self.backbone.compute_output_shape(shape))
         _copy_variables(model.head.variables, self.head.variables)
         if not alone:
