@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfmdl import layers
+from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 DOMAINS = ("a", "b", "c")
 IDS = np.array([0, 2, 0, 2, 2], "int32")  # "b" is absent
@@ -41,6 +42,10 @@ MAPS = {
 }
 # A shared norm sees a mixed batch as one: training on it is not the sum of training on its parts.
 SUMMING = [name for name in MAPS if name != "norm, shared"]
+# Layers of methods whose mixed batches lie side by side.
+SIDE_BY_SIDE = [
+    name for name in MAPS if name.startswith(("depthwise", "pointwise", "separable", "norm", "affine", "offset"))
+]
 
 
 @pytest.fixture
@@ -77,6 +82,20 @@ def test_mixed_batch_equals_separate_batches(name, make, images):
         own = index == IDS
         if own.any():
             np.testing.assert_allclose(mixed[own], layer(images[own], domain=domain), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_images_side_by_side_give_the_same(name, make, images, values):
+    layer = make(name)
+    start = values(layer)
+    for how in [{}, {"training": True}] if name.startswith("norm") else [{}]:
+        usual, after_usual = layer(images, domain=IDS, **how), values(layer)
+        for variable in layer.variables:
+            variable.assign(start[variable.path])
+        wide = layer(lay_out(images), domain=SideBySide(IDS), **how)
+        np.testing.assert_allclose(take_apart(wide, usual.shape[-1]), usual, rtol=1e-5, atol=1e-5)
+        for path, value in values(layer).items():
+            np.testing.assert_allclose(value, after_usual[path], rtol=1e-6, err_msg=path)
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # for absent domains they must not
