@@ -22,7 +22,7 @@ test: $(VENV)/.installed
 
 # Layers and model on Keras's other backend, which need no TensorFlow.
 test-jax: $(VENV)/.jax-installed
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers tests/backbones tests/test_model.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/layers tests/backbones tests/test_model.py
 
 bench: $(VENV)/.bench-installed
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out=$(BENCH_DIR) $(BENCH_FLAGS) || exit 1; done
