@@ -91,23 +91,25 @@ class TrainPipeline:
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from `first_step` on."""
-        examples = [_of_domain(index, self._shuffled(index, epoch)) for index in range(len(self.sources))]
-        dataset = examples[0]
+        domains = self._turns(epoch)
+        examples = [self._shuffled(index, epoch) for index in range(len(self.sources))]
+        mixed = examples[0]
         if len(examples) > 1:
-            dataset = tf.data.Dataset.choose_from_datasets(examples, self._turns(epoch))
+            mixed = tf.data.Dataset.choose_from_datasets(examples, domains.unbatch())
         # Records are batched as they are, and what follows is done for whole batches: for every image by itself the
         # bookkeeping would take longer than the decoding.
-        dataset = dataset.batch(self.batch_size).skip(first_step)
-        steps = tf.data.Dataset.range(first_step, self.steps_per_epoch)
+        records_or_images = mixed.batch(self.batch_size, drop_remainder=True)
+        batches = tf.data.Dataset.zip(tf.data.Dataset.range(self.steps_per_epoch), domains, records_or_images)
         seed = self._seed(epoch, 99)
-        dataset = map_in_order(tf.data.Dataset.zip(steps, dataset), lambda *batch: self._windows(seed, *batch))
-        return dataset.prefetch(2)
+        return _run_ahead(map_in_order(batches.skip(first_step), lambda *batch: self._windows(seed, *batch)))
 
     def _turns(self, epoch):
-        """Returns whose turn it is, image by image: each source as often as it has images, shuffled."""
+        """Returns the domain of every image, batch by batch: each as often as it has images, shuffled."""
+        if len(self.sources) == 1:
+            return tf.data.Dataset.from_tensors(np.zeros(self.batch_size, "int64")).repeat()
         turns = np.repeat(np.arange(len(self.sources)), [source.num_examples for source in self.sources])
         shuffled = np.random.default_rng(self._seed(epoch, len(self.sources))).permutation(turns)
-        return tf.data.Dataset.from_tensor_slices(shuffled).repeat()
+        return tf.data.Dataset.from_tensor_slices(np.resize(shuffled, (self.steps_per_epoch, self.batch_size)))
 
     def _seed(self, *parts):
         # A seed for each epoch and source, far apart for neighbouring numbers.
@@ -119,13 +121,11 @@ class TrainPipeline:
             dataset = self._cached[index].shuffle(source.num_examples, seed, reshuffle_each_iteration=False)
         else:
             paths = np.random.default_rng(seed).permutation(np.array(source.paths, dtype=object)).tolist()
-            dataset = tf.data.TFRecordDataset(paths, num_parallel_reads=min(4, len(paths)))
             buffer = min(SHUFFLE_BUFFER, source.num_examples)
-            dataset = dataset.shuffle(buffer, seed, reshuffle_each_iteration=False)
+            dataset = tf.data.TFRecordDataset(paths).shuffle(buffer, seed, reshuffle_each_iteration=False)
         return dataset.repeat()
 
-    def _windows(self, seed, step, batch):
-        domain, example = batch
+    def _windows(self, seed, step, domain, example):
         covers = tf.constant([(source.preprocessing.height, source.preprocessing.width) for source in self.sources])
         cover = tf.gather(covers, domain)
         offset = _random_offsets(tf.stack([seed, tf.cast(step, tf.int32)]), cover - tf.constant(self.size))
@@ -149,7 +149,10 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
         raise ValueError(f"images of a mixed batch have one size; these domains differ: {size_of}")
     size = size_of[sources[0].domain]
     datasets = [
-        _of_domain(index, tf.data.TFRecordDataset(list(source.paths))) for index, source in enumerate(sources)
+        tf.data.Dataset.zip(
+            tf.data.Dataset.from_tensors(np.int64(index)).repeat(), tf.data.TFRecordDataset(list(source.paths))
+        )
+        for index, source in enumerate(sources)
     ]
     weights = [float(source.num_examples) for source in sources]
     dataset = tf.data.Dataset.sample_from_datasets(datasets, weights, seed=0).batch(batch_size)
@@ -157,7 +160,7 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     def decode_and_normalize(domain, record):
         return _normalize(_decode_whole(record, size), domain, sources)
 
-    return map_in_order(dataset, decode_and_normalize).prefetch(2)
+    return _run_ahead(map_in_order(dataset, decode_and_normalize))
 
 
 @contextlib.contextmanager
@@ -199,11 +202,6 @@ def _decoded(source, batch_size):
     return map_in_order(dataset, lambda record: _decode_whole(record, size))
 
 
-def _of_domain(index, dataset):
-    """Returns a dataset's elements as (index of their domain, element)."""
-    return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(tf.constant(index)).repeat(), dataset)
-
-
 def _random_offsets(seed, slack):
     """Returns for each row of `slack`, int32 (batch, 2), an offset in 0..slack."""
     unit = tf.random.stateless_uniform(tf.shape(slack), seed)
@@ -236,4 +234,14 @@ def _normalize(batch, domain, sources):
         mean, std = (value[0] for value in statistics)
     else:
         mean, std = (tf.gather(value, domain)[:, None, None, :] for value in statistics)
-    return {**batch, "image": normalize(batch["image"], mean, std), "domain": domain}
+    image = normalize(batch["image"], mean, std)
+    return {**batch, "image": image, "domain": tf.cast(domain, tf.int32)}
+
+
+def _run_ahead(dataset):
+    """Makes a dataset ready before its consumer asks."""
+    options = tf.data.Options()
+    # TensorFlow's tuner would read the clock around every operation, a tenth of the time, to find that maps do best
+    # on all cores; without it they begin there.
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)
