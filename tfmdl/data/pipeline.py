@@ -97,9 +97,10 @@ class TrainPipeline:
         if len(examples) > 1:
             mixed = tf.data.Dataset.choose_from_datasets(examples, domains.unbatch())
         # Records are batched as they are, and what follows is done for whole batches: for every image by itself the
-        # bookkeeping would take longer than the decoding.
-        records_or_images = mixed.batch(self.batch_size, drop_remainder=True)
-        batches = tf.data.Dataset.zip(tf.data.Dataset.range(self.steps_per_epoch), domains, records_or_images)
+        # bookkeeping would take longer than the decoding. Images are padded: cached ones of two domains may differ in
+        # size.
+        mixed = (mixed.padded_batch if self._cached else mixed.batch)(self.batch_size, drop_remainder=True)
+        batches = tf.data.Dataset.zip(tf.data.Dataset.range(self.steps_per_epoch), domains, mixed)
         seed = self._seed(epoch, 99)
         return _run_ahead(map_in_order(batches.skip(first_step), lambda *batch: self._windows(seed, *batch)))
 
