@@ -11,10 +11,8 @@ from small_domains import encode
 from tfmdl.data.decode import decode_window, normalize
 
 
-def window_of(encoded, image_format, shape, cover, window, offset=(0, 0)):
-    return decode_window(
-        encoded, tf.constant(image_format), *map(tf.constant, shape), tf.constant(cover), window, tf.constant(offset)
-    ).numpy()
+def window_of(encoded, shape, cover, window, offset=(0, 0)):
+    return decode_window(encoded, *map(tf.constant, shape), tf.constant(cover), window, tf.constant(offset)).numpy()
 
 
 def noise(rng, height, width, channels=3):
@@ -27,7 +25,7 @@ def noise(rng, height, width, channels=3):
 def test_what_fits_is_cropped_and_not_resized(shape, image_format, rng):
     pixels = noise(rng, *shape)
     top, left = (shape[0] - 18) // 2, (shape[1] - 18) // 2
-    found = window_of(encode(pixels, image_format), image_format, shape, (18, 18), (16, 16), (2, 1))
+    found = window_of(encode(pixels, image_format), shape, (18, 18), (16, 16), (2, 1))
     np.testing.assert_array_equal(found, pixels[top + 2 : top + 18, left + 1 : left + 17])
 
 
@@ -40,7 +38,7 @@ def test_a_part_of_a_jpeg_is_the_part_of_the_whole(channels, subsampling, rng):
         whole = tf.io.decode_jpeg(encoded, channels=3).numpy()
         top, left = (shape[0] - 40) // 2, (shape[1] - 40) // 2
         for offset in ((0, 0), (3, 5), (2, 7), (8, 8)):
-            found = window_of(encoded, "jpeg", shape, (40, 40), (32, 32), offset)
+            found = window_of(encoded, shape, (40, 40), (32, 32), offset)
             row, column = top + offset[0], left + offset[1]
             np.testing.assert_array_equal(found, whole[row : row + 32, column : column + 32])
 
@@ -54,20 +52,20 @@ def test_another_size_is_resized_to_cover_and_cropped_to_the_centre(shape, rng):
     # With antialiasing TensorFlow's bilinear is Pillow's.
     resized = np.asarray(smooth.resize((width, height), Image.Resampling.BILINEAR)).astype(int)
     top, left = (height - 18) // 2, (width - 18) // 2
-    found = window_of(encode(pixels, "png"), "png", shape, (18, 18), (18, 18))
+    found = window_of(encode(pixels, "png"), shape, (18, 18), (18, 18))
     np.testing.assert_allclose(found, resized[top : top + 18, left : left + 18], atol=1)
 
 
 def test_jpeg_and_png_take_the_same_way_when_resized(rng):
     pixels = np.full((30, 30, 3), (200, 30, 90), "uint8")
-    found = [window_of(encode(pixels, name), name, (30, 30), (18, 18), (18, 18)) for name in ("jpeg", "png")]
+    found = [window_of(encode(pixels, name), (30, 30), (18, 18), (18, 18)) for name in ("jpeg", "png")]
     np.testing.assert_allclose(found[0].astype(int), found[1], atol=3)
     np.testing.assert_array_equal(found[1], pixels[:18, :18])
 
 
 def test_a_tall_image_is_kept_whole(rng):
     pixels = noise(rng, 36, 18)
-    found = window_of(encode(pixels, "png"), "png", (36, 18), (36, 18), (36, 18))
+    found = window_of(encode(pixels, "png"), (36, 18), (36, 18), (36, 18))
     np.testing.assert_array_equal(found, pixels)
 
 
@@ -81,7 +79,7 @@ def test_pngs_of_any_kind_become_three_channels(mode, rng):
         wanted = np.asarray(image.convert("RGB"))
     target = io.BytesIO()
     image.save(target, "PNG")
-    np.testing.assert_array_equal(window_of(target.getvalue(), "png", (18, 18), (18, 18), (18, 18)), wanted)
+    np.testing.assert_array_equal(window_of(target.getvalue(), (18, 18), (18, 18), (18, 18)), wanted)
 
 
 def test_normalisation_is_plain_arithmetic(rng):

@@ -152,6 +152,24 @@ def test_domains_mix_in_proportion_each_with_its_own_statistics(tmp_path):
         assert_as_stored(batch, known, sources)
 
 
+@pytest.mark.parametrize("cache", [False, True])
+def test_domains_of_different_evaluation_sizes_mix(cache, data_dir):
+    sources = [source(data_dir, "base"), source(data_dir, "tiny", size=(36, 18))]
+    wholes = []
+    for one in sources:
+        (batch,) = numpy(evaluation_batches([one], 40))
+        wholes.append(dict(zip(batch["image_id"], batch["image"], strict=True)))
+    tops = set()
+    for batch in numpy(TrainPipeline(sources, 16, seed=0, cache=cache).epoch(0)):
+        for domain, image_id, image in zip(batch["domain"], batch["image_id"], batch["image"], strict=True):
+            windows = np.lib.stride_tricks.sliding_window_view(wholes[domain][image_id], (16, 16, 3))[:, :, 0]
+            found = np.argwhere((windows == image).all((2, 3, 4)))
+            assert len(found)
+            tops |= {(domain, top) for top, _ in found}
+    assert {top for domain, top in tops if domain == 0} == set(range(3))
+    assert max(top for domain, top in tops if domain == 1) > 10  # of 0..20
+
+
 def assert_as_stored(batch, known, sources):
     """Each image of a batch is what its record says, in numpy: up to a grey level, by which resizing may differ."""
     for row, domain in enumerate(batch["domain"]):

@@ -133,10 +133,8 @@ def test_features_are_those_that_the_head_sees(domain, source, signatures, files
 
 def window(file, size):
     """Returns the pixels of an image file that evaluation sees."""
-    image_format, height, width, encoded = file
-    return decode_window(
-        tf.constant(encoded), tf.constant(image_format), height, width, size, size, tf.constant([0, 0])
-    ).numpy()
+    _, height, width, encoded = file
+    return decode_window(tf.constant(encoded), height, width, size, size, tf.constant([0, 0])).numpy()
 
 
 def example(image_format, height, width, encoded):

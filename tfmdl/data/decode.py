@@ -1,4 +1,4 @@
-"""Encoded images to uint8 pixels, decoding no more of a JPEG than is used."""
+"""Encoded images to uint8 pixels of the wanted size, and these to what the model takes."""
 
 import tensorflow as tf
 
@@ -6,12 +6,11 @@ import tensorflow as tf
 MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF8", "bmp": b"BM"}
 
 
-def decode_window(encoded, image_format, height, width, cover, window, offset):
+def decode_window(encoded, height, width, cover, window, offset):
     """Decodes one image, resizes it to cover a size, and cuts a window out of the centre of that.
 
     Args:
-        encoded: Scalar string, the image file.
-        image_format: Scalar string, "jpeg" or another format that TensorFlow decodes.
+        encoded: Scalar string, an image file of any format that TensorFlow decodes.
         height, width: int32 scalars, the image's own size.
         cover: int32 (2,), height and width that the image is resized to cover, keeping its aspect; nothing is
             resized where it fits already.
@@ -23,25 +22,42 @@ def decode_window(encoded, image_format, height, width, cover, window, offset):
     """
     cover = tf.convert_to_tensor(cover)
     resized, fits = _covering(height, width, cover)
-    corner = (resized - cover) // 2 + offset
+    return _decode(encoded, resized, fits, _corner(resized, cover, offset), window)
 
-    def decode_part_of_jpeg():
-        # Two columns more on either side, where there are: at an edge, colour of half the resolution is guessed.
-        left = tf.maximum(corner[1] - 2, 0)
-        right = tf.minimum(corner[1] + window[1] + 2, width)
-        box = tf.stack([corner[0], left, window[0], right - left])
-        image = tf.io.decode_and_crop_jpeg(encoded, box, channels=3)
-        return tf.slice(image, [0, corner[1] - left, 0], [*window, 3])
 
-    def decode_whole():
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        image.set_shape((None, None, 3))
-        image = tf.cond(fits, lambda: image, lambda: resize(image, resized))
-        return tf.slice(image, [corner[0], corner[1], 0], [*window, 3])
+def decode_windows(encoded, height, width, cover, window, offset):
+    """Does for a batch what `decode_window` does for one image.
 
-    image = tf.cond(tf.logical_and(fits, image_format == b"jpeg"), decode_part_of_jpeg, decode_whole)
-    image.set_shape((*window, 3))
-    return image
+    Args:
+        encoded: string (batch,), image files.
+        height, width: int32 (batch,).
+        cover, offset: int32 (batch, 2).
+        window: (height, width) of what is returned, static.
+
+    Returns:
+        uint8 (batch, window height, window width, 3).
+    """
+    # Whatever can be done for all images at once is: in the loop an operation costs more than its arithmetic.
+    resized, fits = _covering(height, width, cover)
+    rows = (encoded, resized, fits, _corner(resized, cover, offset))
+    return tf.map_fn(lambda row: _decode(*row, window), rows, fn_output_signature=_pixels(window))
+
+
+def cut_windows(images, window, offset):
+    """Cuts a window out of each image of a batch.
+
+    Args:
+        images: uint8 (batch, height, width, 3).
+        window: (height, width) of what is returned, static.
+        offset: int32 (batch, 2), where the window's corner is.
+
+    Returns:
+        uint8 (batch, window height, window width, 3).
+    """
+    corner = tf.pad(offset, [[0, 0], [0, 1]])
+    return tf.map_fn(
+        lambda row: tf.slice(*row, [*window, 3]), (images, corner), fn_output_signature=_pixels(window)
+    )
 
 
 def center(images, size):
@@ -110,14 +126,42 @@ def resize(image, size):
 
 
 def normalize(images, mean, std):
-    """Returns uint8 (..., 3) as float32: pixels in 0..1, less `mean`, by `std`; both broadcast."""
-    scale = 1.0 / (255.0 * tf.convert_to_tensor(std, tf.float32))
-    return tf.cast(images, tf.float32) * scale - tf.convert_to_tensor(mean, tf.float32) / std
+    """Returns images as float32: pixels in 0..1, less `mean`, by `std`.
+
+    Args:
+        images: (batch, height, width, 3), pixels in 0..255, height and width static.
+        mean, std: (3,), or (batch, 1, 1, 3) where each image has its own.
+    """
+    height, width = images.shape[1:3]
+    std = tf.convert_to_tensor(std, tf.float32)
+    scale, shift = 1.0 / (255.0 * std), tf.convert_to_tensor(mean, tf.float32) / std
+    # A row of pixels is made one axis: TensorFlow takes several times as long where it broadcasts along one of three.
+    scale, shift = (tf.tile(value, [1] * (len(value.shape) - 1) + [width]) for value in (scale, shift))
+    rows = tf.cast(tf.reshape(images, (-1, height, 1, width * 3)), tf.float32)
+    return tf.reshape(rows * scale - shift, (-1, height, width, 3))
 
 
 def _covering(height, width, cover):
-    """Returns the size that an image is resized to, int32 (2,), and whether it has it already."""
-    sides = tf.stack([height, width])
-    scale = tf.reduce_max(cover / sides)
-    resized = tf.maximum(tf.cast(tf.round(tf.cast(sides, tf.float64) * scale), tf.int32), cover)
-    return resized, tf.equal(scale, 1.0)
+    """Returns the sizes that images are resized to, int32 (..., 2), and which ones have it already, bool (...)."""
+    sides = tf.stack([height, width], axis=-1)
+    scale = tf.reduce_max(cover / sides, axis=-1)
+    resized = tf.cast(tf.round(tf.cast(sides, tf.float64) * scale[..., None]), tf.int32)
+    return tf.maximum(resized, cover), tf.equal(scale, 1.0)
+
+
+def _corner(resized, cover, offset):
+    """Returns where, in resized images, the windows begin: int32 (..., 3), for row, column and channel."""
+    corner = (resized - cover) // 2 + offset
+    return tf.concat([corner, tf.zeros_like(corner[..., :1])], axis=-1)
+
+
+def _decode(encoded, resized, fits, corner, window):
+    # All of it, though only a window is used: of a JPEG little more than the window, decoding a part is no faster.
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image.set_shape((None, None, 3))
+    image = tf.cond(fits, lambda: image, lambda: resize(image, resized))
+    return tf.ensure_shape(tf.slice(image, corner, [*window, 3]), (*window, 3))
+
+
+def _pixels(window):
+    return tf.TensorSpec((*window, 3), tf.uint8)

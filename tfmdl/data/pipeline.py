@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from tfmdl.config import Preprocessing
 from tfmdl.data import records
-from tfmdl.data.decode import decode_window, normalize
+from tfmdl.data.decode import cut_windows, decode_windows, normalize
 
 SHUFFLE_BUFFER = 8192  # records, encoded: some 25 MB of 72-pixel JPEGs. convert.py has shuffled them all once
-_FEATURES = {key: records.FEATURES[key] for key in records.FEATURES if key != "image/class/text"}
+_UNUSED = ("image/format", "image/class/text")
+_FEATURES = {key: feature for key, feature in records.FEATURES.items() if key not in _UNUSED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,30 +87,30 @@ class TrainPipeline:
                     f"images of a mixed batch have one size; {self.sources[0].domain!r} trains at {self.size}, "
                     f"{source.domain!r} at {size}"
                 )
-        self._cached = None
-        if cache:
-            self._cached = [
-                _decoded(source.paths, source, index).cache() for index, source in enumerate(self.sources)
-            ]
+        self._cached = [_decoded(source, batch_size).unbatch().cache() for source in self.sources] if cache else None
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from `first_step` on."""
+        domains = self._turns(epoch)
         examples = [self._shuffled(index, epoch) for index in range(len(self.sources))]
-        if len(examples) == 1:
-            dataset = examples[0]
-        else:
-            dataset = tf.data.Dataset.choose_from_datasets(examples, self._turns(epoch))
-        dataset = dataset.enumerate().take(self.steps_per_epoch * self.batch_size)
-        dataset = dataset.skip(first_step * self.batch_size)
-        dataset = map_in_order(dataset, lambda index, example: self._crop(example, (epoch, index)))
-        dataset = dataset.batch(self.batch_size, drop_remainder=True)
-        return _finish(dataset, self.sources)
+        mixed = examples[0]
+        if len(examples) > 1:
+            mixed = tf.data.Dataset.choose_from_datasets(examples, domains.unbatch())
+        # Records are batched as they are, and what follows is done for whole batches: for every image by itself the
+        # bookkeeping would take longer than the decoding. Images are padded: cached ones of two domains may differ in
+        # size.
+        mixed = (mixed.padded_batch if self._cached else mixed.batch)(self.batch_size, drop_remainder=True)
+        batches = tf.data.Dataset.zip(tf.data.Dataset.range(self.steps_per_epoch), domains, mixed)
+        seed = self._seed(epoch, 99)
+        return _run_ahead(map_in_order(batches.skip(first_step), lambda *batch: self._windows(seed, *batch)))
 
     def _turns(self, epoch):
-        """Returns whose turn it is, image by image: each source as often as it has images, shuffled."""
+        """Returns the domain of every image, batch by batch: each as often as it has images, shuffled."""
+        if len(self.sources) == 1:
+            return tf.data.Dataset.from_tensors(np.zeros(self.batch_size, "int64")).repeat()
         turns = np.repeat(np.arange(len(self.sources)), [source.num_examples for source in self.sources])
         shuffled = np.random.default_rng(self._seed(epoch, len(self.sources))).permutation(turns)
-        return tf.data.Dataset.from_tensor_slices(shuffled).repeat()
+        return tf.data.Dataset.from_tensor_slices(np.resize(shuffled, (self.steps_per_epoch, self.batch_size)))
 
     def _seed(self, *parts):
         # A seed for each epoch and source, far apart for neighbouring numbers.
@@ -121,26 +122,19 @@ class TrainPipeline:
             dataset = self._cached[index].shuffle(source.num_examples, seed, reshuffle_each_iteration=False)
         else:
             paths = np.random.default_rng(seed).permutation(np.array(source.paths, dtype=object)).tolist()
-            dataset = tf.data.TFRecordDataset(paths, num_parallel_reads=min(4, len(paths)))
             buffer = min(SHUFFLE_BUFFER, source.num_examples)
-            dataset = dataset.shuffle(buffer, seed, reshuffle_each_iteration=False)
-            dataset = map_in_order(dataset, lambda record: {"record": record, "domain": index})
+            dataset = tf.data.TFRecordDataset(paths).shuffle(buffer, seed, reshuffle_each_iteration=False)
         return dataset.repeat()
 
-    def _crop(self, example, position):
-        seed = tf.stack([tf.constant(self._seed(position[0], 99)), tf.cast(position[1], tf.int32)])
-        if "record" in example:
-            sizes = tf.constant([(s.preprocessing.height, s.preprocessing.width) for s in self.sources])
-            cover = sizes[example["domain"]] if len(self.sources) > 1 else sizes[0]
-            slack = cover - tf.constant(self.size)
-            offset = _random_offset(seed, slack)
-            features = tf.io.parse_single_example(example["record"], _FEATURES)
-            return _decode(features, cover, self.size, offset, example["domain"])
-        image = example["image"]
-        slack = tf.shape(image)[:2] - tf.constant(self.size)
-        offset = _random_offset(seed, slack)
-        image = tf.slice(image, [offset[0], offset[1], 0], [*self.size, 3])
-        return {**example, "image": tf.ensure_shape(image, (*self.size, 3))}
+    def _windows(self, seed, step, domain, example):
+        covers = tf.constant([(source.preprocessing.height, source.preprocessing.width) for source in self.sources])
+        cover = tf.gather(covers, domain)
+        offset = _random_offsets(tf.stack([seed, tf.cast(step, tf.int32)]), cover - tf.constant(self.size))
+        if self._cached:
+            example = {**example, "image": cut_windows(example["image"], self.size, offset)}
+        else:
+            example = _decode(example, cover, self.size, offset)
+        return _normalize(example, domain, self.sources)
 
 
 def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
@@ -154,13 +148,20 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     size_of = {source.domain: (source.preprocessing.height, source.preprocessing.width) for source in sources}
     if len(set(size_of.values())) > 1:
         raise ValueError(f"images of a mixed batch have one size; these domains differ: {size_of}")
-    datasets = [_decoded(source.paths, source, index) for index, source in enumerate(sources)]
-    if len(datasets) == 1:
-        dataset = datasets[0]
-    else:
-        weights = np.array([source.num_examples for source in sources], "float64")
-        dataset = tf.data.Dataset.sample_from_datasets(datasets, weights / weights.sum(), seed=0)
-    return _finish(dataset.batch(batch_size), sources)
+    size = size_of[sources[0].domain]
+    datasets = [
+        tf.data.Dataset.zip(
+            tf.data.Dataset.from_tensors(np.int64(index)).repeat(), tf.data.TFRecordDataset(list(source.paths))
+        )
+        for index, source in enumerate(sources)
+    ]
+    weights = [float(source.num_examples) for source in sources]
+    dataset = tf.data.Dataset.sample_from_datasets(datasets, weights, seed=0).batch(batch_size)
+
+    def decode_and_normalize(domain, record):
+        return _normalize(_decode_whole(record, size), domain, sources)
+
+    return _run_ahead(map_in_order(dataset, decode_and_normalize))
 
 
 @contextlib.contextmanager
@@ -173,16 +174,16 @@ def naming_bad_records(sources):
     try:
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-        for index, source in enumerate(sources):
+        for source in sources:
             for path in source.paths:
-                _check_file(path, source, index)
+                _check_file(path, source)
         raise
 
 
-def _check_file(path, source, index):
+def _check_file(path, source):
     whole = 0
     try:
-        for _ in _decoded([path], source, index):
+        for _ in _decoded(dataclasses.replace(source, paths=(path,)), 1):
             whole += 1
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         reason = error.message.splitlines()[0]
@@ -195,53 +196,53 @@ def map_in_order(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     return dataset.map(tf.autograph.experimental.do_not_convert(function), tf.data.AUTOTUNE)
 
 
-def _decoded(paths, source, index):
-    """Returns the records of files of `source`, decoded for evaluation, in order."""
-    dataset = tf.data.TFRecordDataset(list(paths))
-    return map_in_order(dataset, lambda record: _decode_for_evaluation(record, source, index))
+def _decoded(source, batch_size):
+    """Returns batches of the records of one source, decoded for evaluation, in order."""
+    size = (source.preprocessing.height, source.preprocessing.width)
+    dataset = tf.data.TFRecordDataset(list(source.paths)).batch(batch_size)
+    return map_in_order(dataset, lambda record: _decode_whole(record, size))
 
 
-def _random_offset(seed, slack):
-    """Returns an offset in 0..slack, int32 (2,)."""
-    unit = tf.random.stateless_uniform((2,), seed)
+def _random_offsets(seed, slack):
+    """Returns for each row of `slack`, int32 (batch, 2), an offset in 0..slack."""
+    unit = tf.random.stateless_uniform(tf.shape(slack), seed)
     return tf.cast(tf.floor(unit * tf.cast(slack + 1, tf.float32)), tf.int32)
 
 
-def _decode_for_evaluation(record, source, index):
-    size = (source.preprocessing.height, source.preprocessing.width)
-    features = tf.io.parse_single_example(record, _FEATURES)
-    return _decode(features, size, size, tf.constant([0, 0]), index)
-
-
-def _decode(features, cover, window, offset, domain):
-    image = decode_window(
-        features["image/encoded"],
-        features["image/format"],
-        tf.cast(features["image/height"], tf.int32),
-        tf.cast(features["image/width"], tf.int32),
-        cover,
-        window,
-        offset,
-    )
+def _decode(record, cover, window, offset):
+    """Decodes a batch of records, string (batch,), to the windows that `decode_windows` describes."""
+    features = tf.io.parse_example(record, _FEATURES)
+    height, width = (tf.cast(features[f"image/{side}"], tf.int32) for side in ("height", "width"))
     return {
-        "image": image,
+        "image": decode_windows(features["image/encoded"], height, width, cover, window, offset),
         "label": tf.cast(features["image/class/label"], tf.int32),
-        "domain": tf.cast(domain, tf.int32),
         "image_id": features["image/source_id"],
     }
 
 
-def _finish(dataset, sources):
-    """Normalises whole batches, each image by its own domain's statistics, and runs ahead of the consumer."""
-    mean = tf.constant([source.preprocessing.mean for source in sources], tf.float32)
-    std = tf.constant([source.preprocessing.std for source in sources], tf.float32)
+def _decode_whole(record, size):
+    """Decodes a batch of records for evaluation at `size`."""
+    return _decode(record, size, size, tf.constant([0, 0]))
 
-    def normalize_batch(batch):
-        if len(sources) == 1:
-            image = normalize(batch["image"], mean[0], std[0])
-        else:
-            own = [tf.gather(value, batch["domain"])[:, None, None, :] for value in (mean, std)]
-            image = normalize(batch["image"], *own)
-        return {**batch, "image": image}
 
-    return map_in_order(dataset, normalize_batch).prefetch(2)
+def _normalize(batch, domain, sources):
+    """Normalises each image of a batch by the statistics of its own domain, an index into `sources`."""
+    statistics = [
+        tf.constant([getattr(source.preprocessing, name) for source in sources], tf.float32)
+        for name in ("mean", "std")
+    ]
+    if len(sources) == 1:
+        mean, std = (value[0] for value in statistics)
+    else:
+        mean, std = (tf.gather(value, domain)[:, None, None, :] for value in statistics)
+    image = normalize(batch["image"], mean, std)
+    return {**batch, "image": image, "domain": tf.cast(domain, tf.int32)}
+
+
+def _run_ahead(dataset):
+    """Makes a dataset ready before its consumer asks."""
+    options = tf.data.Options()
+    # TensorFlow's tuner would read the clock around every operation, a tenth of the time, to find that maps do best
+    # on all cores; without it they begin there.
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)

@@ -42,7 +42,7 @@ def decode_rows(encoded, domain, size):
         fits = needed <= MAX_PIXELS
         image = tf.cond(
             fits,
-            lambda: decode_window(encoded[row], formats[row], sides[0], sides[1], size, size, tf.constant([0, 0])),
+            lambda: decode_window(encoded[row], sides[0], sides[1], size, size, tf.constant([0, 0])),
             lambda: tf.zeros((*size, 3), tf.uint8),
         )
         return row, fits, sides, image

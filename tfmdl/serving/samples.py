@@ -23,8 +23,8 @@ class Sample:
     Attributes:
         encoded: The file.
         whole: uint8 (height, width, 3), decoded.
-        window: uint8 (*evaluation size, 3), as evaluation decodes it: of a JPEG no more than it needs.
-        centre: The same out of `whole`, as a signature for pixels makes it. Pixels of a JPEG may differ a little.
+        window: uint8 (*evaluation size, 3), as evaluation decodes it.
+        centre: The same out of `whole`, as a signature for pixels makes it.
     """
 
     encoded: bytes
@@ -36,7 +36,7 @@ class Sample:
     def of(cls, encoded: bytes, size: tuple[int, int]) -> "Sample":
         image_format = format_of(tf.constant(encoded))
         height, width = tf.unstack(size_of(tf.constant(encoded), image_format))
-        window = decode_window(tf.constant(encoded), image_format, height, width, size, size, tf.constant([0, 0]))
+        window = decode_window(tf.constant(encoded), height, width, size, size, tf.constant([0, 0]))
         whole = tf.io.decode_image(encoded, channels=3, expand_animations=False)
         return cls(encoded, whole.numpy(), window.numpy(), center(whole[None], size)[0].numpy())
 
