@@ -102,7 +102,8 @@ class TrainPipeline:
         mixed = (mixed.padded_batch if self._cached else mixed.batch)(self.batch_size, drop_remainder=True)
         batches = tf.data.Dataset.zip(tf.data.Dataset.range(self.steps_per_epoch), domains, mixed)
         seed = self._seed(epoch, 99)
-        return _run_ahead(map_in_order(batches.skip(first_step), lambda *batch: self._windows(seed, *batch)))
+        batches = map_in_order(batches.skip(first_step), lambda *batch: self._windows(seed, *batch))
+        return batches.prefetch(2)
 
     def _turns(self, epoch):
         """Returns the domain of every image, batch by batch: each as often as it has images, shuffled."""
@@ -161,7 +162,7 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     def decode_and_normalize(domain, record):
         return _normalize(_decode_whole(record, size), domain, sources)
 
-    return _run_ahead(map_in_order(dataset, decode_and_normalize))
+    return map_in_order(dataset, decode_and_normalize).prefetch(2)
 
 
 @contextlib.contextmanager
@@ -192,8 +193,14 @@ def _check_file(path, source):
 
 def map_in_order(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     """Maps TensorFlow code over a dataset on all cores, keeping the order."""
+    options = tf.data.Options()
+    # TensorFlow's tuner would read the clock around every operation, a tenth of the time, to find that maps do best on
+    # all cores; without it they begin there. And it sleeps 10, 20, 40 ms and so on: what reads a dataset to its end
+    # would at times wait until it wakes, for as long as the reading took.
+    options.autotune.enabled = False
     # There is no Python control flow in ours: reading the source for it would only cost time at every epoch.
-    return dataset.map(tf.autograph.experimental.do_not_convert(function), tf.data.AUTOTUNE)
+    mapped = dataset.map(tf.autograph.experimental.do_not_convert(function), tf.data.AUTOTUNE)
+    return mapped.with_options(options)
 
 
 def _decoded(source, batch_size):
@@ -237,12 +244,3 @@ def _normalize(batch, domain, sources):
         mean, std = (tf.gather(value, domain)[:, None, None, :] for value in statistics)
     image = normalize(batch["image"], mean, std)
     return {**batch, "image": image, "domain": tf.cast(domain, tf.int32)}
-
-
-def _run_ahead(dataset):
-    """Makes a dataset ready before its consumer asks."""
-    options = tf.data.Options()
-    # TensorFlow's tuner would read the clock around every operation, a tenth of the time, to find that maps do best
-    # on all cores; without it they begin there.
-    options.autotune.enabled = False
-    return dataset.prefetch(2).with_options(options)
