@@ -54,7 +54,8 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
         self.kernel.build((self.kernel_size, self.kernel_size, input_shape[-1], 1))
 
     def call(self, inputs, domain):
-        return depthwise_conv(inputs, self.kernel.select(domain), self.strides, isinstance(domain, SideBySide))
+        kernel = self.kernel.select(domain, axis=2)
+        return depthwise_conv(inputs, kernel, self.strides, isinstance(domain, SideBySide))
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape
@@ -76,18 +77,18 @@ def depthwise_conv(inputs, kernel, strides, laid_out=False):
 
     Args:
         inputs: (batch, height, width, channels), or, if `laid_out`, (1, height, width, batch * channels).
-        kernel: (kernel height, kernel width, channels, 1), or (batch, ...) of such.
+        kernel: (kernel height, kernel width, channels, 1), or with an own one (..., batch, channels, 1).
         strides: Stride along height and width.
         laid_out: Whether the images lie side by side.
 
     Returns:
         As `inputs`, (batch, ceil(height / strides), ceil(width / strides), channels) or laid out.
     """
-    *batch, kernel_height, kernel_width, channels, _ = kernel.shape
+    kernel_height, kernel_width, *batch, channels, _ = kernel.shape
     if not batch and not laid_out:
         return ops.depthwise_conv(inputs, kernel, strides=strides, padding="same")
     if batch:
-        kernel = ops.reshape(ops.transpose(kernel, (1, 2, 0, 3, 4)), (kernel_height, kernel_width, -1, 1))
+        kernel = ops.reshape(kernel, (kernel_height, kernel_width, -1, 1))
     else:
         kernel = ops.tile(kernel, (1, 1, ops.shape(inputs)[-1] // channels, 1))
     outputs = ops.depthwise_conv(inputs if laid_out else lay_out(inputs), kernel, strides=strides, padding="same")

@@ -57,25 +57,28 @@ class DomainBank(keras.layers.Layer):
             raise ValueError(f"`domain` must be one of {', '.join(self.domains)}; received domain={domain!r}")
         return self.variable_of[SHARED if self.shared else domain]
 
-    def select(self, domain):
+    def select(self, domain, axis=0):
         """Returns a domain's value, in the compute dtype of the layer that calls.
 
         Args:
             domain: A name, an int32 scalar, an int32 vector of shape (batch,), or a `SideBySide` of one.
+            axis: Where a vector's batch goes in the shape.
 
         Returns:
-            A tensor of the bank's shape; for a vector, unless the variable is shared, of (batch, *shape).
+            A tensor of the bank's shape; for a vector, unless the variable is shared, of that with the batch.
         """
         if isinstance(domain, str):
             return self.variable(domain).value
         if self.shared:
             return self.variable_of[SHARED].value
         ids = domain.ids if isinstance(domain, SideBySide) else domain
-        return gather(self.stacked(), ids) if len(ops.shape(ids)) else ops.take(self.stacked(), ids, axis=0)
+        if len(ops.shape(ids)) == 0:
+            return ops.take(self.stacked(), ids, axis=0)
+        return gather(self.stacked(axis), ids, axis)
 
-    def stacked(self):
-        """Returns the values of all domains, (number of domains, *shape)."""
-        return ops.stack([self.variable(domain).value for domain in self.domains])
+    def stacked(self, axis=0):
+        """Returns the values of all domains, stacked along `axis`: (number of domains, *shape) by default."""
+        return ops.stack([self.variable(domain).value for domain in self.domains], axis)
 
     def stored(self, owner):
         """Returns what a file holds of `owner`'s variable (a domain's, or "shared"), a numpy array."""
@@ -99,20 +102,21 @@ class DomainBank(keras.layers.Layer):
         }
 
 
-def gather(values, ids):
-    """Returns the value of each id, (batch, *shape), of `values`, (number of values, *shape).
+def gather(values, ids, axis):
+    """Returns the value of each id, of what is stacked along `axis` of `values`.
 
     As `ops.take`, but its gradient is a matrix product instead of a sum one image after the other.
     """
-    member = ops.one_hot(ids, values.shape[0], dtype=values.dtype)
+    before, count = values.shape[:axis], values.shape[axis]
+    member = ops.one_hot(ids, count, axis=0, dtype=values.dtype)
 
     @ops.custom_gradient
     def taken(values):
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            sums = ops.matmul(ops.transpose(member), ops.reshape(upstream, (ops.shape(member)[0], -1)))
-            return ops.reshape(sums, values.shape)
+            rows = ops.reshape(upstream, (*before, ops.shape(member)[1], -1))
+            return ops.reshape(ops.matmul(member, rows), values.shape)
 
-        return ops.take(values, ids, axis=0), gradient
+        return ops.take(values, ids, axis=axis), gradient
 
     return taken(values)

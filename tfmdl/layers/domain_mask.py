@@ -39,9 +39,9 @@ class DomainMask(DomainBank):
         self.threshold = threshold
         self.initial_score = initial_score
 
-    def select(self, domain):
+    def select(self, domain, axis=0):
         """Returns a domain's mask, float32; arguments and result as in `DomainBank.select`."""
-        scores = super().select(domain)
+        scores = super().select(domain, axis)
         mask = ops.cast(scores > self.threshold, "float32")
         return mask + (scores - ops.stop_gradient(scores))  # adds exactly zero, and the gradient
 

@@ -48,6 +48,8 @@ class DomainMaskedSeparableConv2D(DomainSeparableConv2D):
             masked(half.kernel.select(domain), mask.select(domain))
             for half, mask in ((self.depthwise, self.depthwise_mask), (self.pointwise, self.pointwise_mask))
         )
+        if len(depthwise.shape) == 5:
+            depthwise = ops.moveaxis(depthwise, 0, 2)
         outputs = depthwise_conv(inputs, depthwise, self.strides)
         return mix_channels(outputs, ops.squeeze(pointwise, axis=(-4, -3)))
 
