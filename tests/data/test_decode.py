@@ -1,4 +1,4 @@
-"""An image decoded in part is the part of the decoded image, at the size that evaluation wants."""
+"""A window of an image is the part of the decoded image, at the size that evaluation wants."""
 
 import io
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from small_domains import encode
 
-from tfmdl.data.decode import decode_window, normalize
+from tfmdl.data.decode import decode_window, decode_windows, normalize
 
 
 def window_of(encoded, shape, cover, window, offset=(0, 0)):
@@ -31,7 +31,7 @@ def test_what_fits_is_cropped_and_not_resized(shape, image_format, rng):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
-def test_a_part_of_a_jpeg_is_the_part_of_the_whole(channels, subsampling, rng):
+def test_a_window_of_a_jpeg_is_the_part_of_the_whole(channels, subsampling, rng):
     for shape in ((40, 40), (40, 57), (75, 40)):
         smooth = Image.fromarray(noise(rng, 9, 9, channels)).resize(shape[::-1], Image.Resampling.BICUBIC)
         encoded = encode(np.asarray(smooth), "jpeg", subsampling=subsampling)
@@ -61,6 +61,16 @@ def test_jpeg_and_png_take_the_same_way_when_resized(rng):
     found = [window_of(encode(pixels, name), (30, 30), (18, 18), (18, 18)) for name in ("jpeg", "png")]
     np.testing.assert_allclose(found[0].astype(int), found[1], atol=3)
     np.testing.assert_array_equal(found[1], pixels[:18, :18])
+
+
+@pytest.mark.parametrize("shapes", [[(18, 18), (18, 31), (41, 18)], [(18, 18), (30, 25), (18, 31), (9, 12)]])
+def test_a_batch_is_decoded_as_its_images_are(shapes, rng):
+    files = [encode(noise(rng, *shape), ("jpeg", "png")[row % 2]) for row, shape in enumerate(shapes)]
+    offsets = rng.integers(0, 3, (len(shapes), 2), "int32")
+    height, width = np.array(shapes, "int32").T
+    found = decode_windows(tf.constant(files), height, width, tf.constant([18, 18]), (16, 16), offsets)
+    alone = [window_of(*row, (18, 18), (16, 16), offset) for *row, offset in zip(files, shapes, offsets, strict=True)]
+    np.testing.assert_array_equal(found, alone)
 
 
 def test_a_tall_image_is_kept_whole(rng):

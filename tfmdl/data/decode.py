@@ -22,7 +22,7 @@ def decode_window(encoded, height, width, cover, window, offset):
     """
     cover = tf.convert_to_tensor(cover)
     resized, fits = _covering(height, width, cover)
-    return _decode(encoded, resized, fits, _corner(resized, cover, offset), window)
+    return _cut(_resized(_decode(encoded), resized, fits), _corner(resized, cover, offset), window)
 
 
 def decode_windows(encoded, height, width, cover, window, offset):
@@ -31,16 +31,27 @@ def decode_windows(encoded, height, width, cover, window, offset):
     Args:
         encoded: string (batch,), image files.
         height, width: int32 (batch,).
-        cover, offset: int32 (batch, 2).
+        cover, offset: int32 (batch, 2), or (2,) where they are the same for all.
         window: (height, width) of what is returned, static.
 
     Returns:
         uint8 (batch, window height, window width, 3).
     """
-    # Whatever can be done for all images at once is: in the loop an operation costs more than its arithmetic.
     resized, fits = _covering(height, width, cover)
-    rows = (encoded, resized, fits, _corner(resized, cover, offset))
-    return tf.map_fn(lambda row: _decode(*row, window), rows, fn_output_signature=_pixels(window))
+    corner = _corner(resized, cover, offset)
+
+    def cut_all():
+        return _map(lambda encoded, corner: _cut(_decode(encoded), corner, window), window, encoded, corner)
+
+    def resize_some():
+        def function(encoded, resized, fits, corner):
+            return _cut(_resized(_decode(encoded), resized, fits), corner, window)
+
+        return _map(function, window, encoded, resized, fits, corner)
+
+    # For every operation in its loop a map takes longer than for the arithmetic. So there is little in it, and only
+    # where an image has to be resized it asks which.
+    return tf.cond(tf.reduce_all(fits), cut_all, resize_some)
 
 
 def cut_windows(images, window, offset):
@@ -54,10 +65,7 @@ def cut_windows(images, window, offset):
     Returns:
         uint8 (batch, window height, window width, 3).
     """
-    corner = tf.pad(offset, [[0, 0], [0, 1]])
-    return tf.map_fn(
-        lambda row: tf.slice(*row, [*window, 3]), (images, corner), fn_output_signature=_pixels(window)
-    )
+    return _map(lambda image, corner: _cut(image, corner, window), window, images, tf.pad(offset, [[0, 0], [0, 1]]))
 
 
 def center(images, size):
@@ -155,13 +163,22 @@ def _corner(resized, cover, offset):
     return tf.concat([corner, tf.zeros_like(corner[..., :1])], axis=-1)
 
 
-def _decode(encoded, resized, fits, corner, window):
+def _decode(encoded):
     # All of it, though only a window is used: of a JPEG little more than the window, decoding a part is no faster.
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape((None, None, 3))
-    image = tf.cond(fits, lambda: image, lambda: resize(image, resized))
+    return image
+
+
+def _resized(image, size, fits):
+    return tf.cond(fits, lambda: image, lambda: resize(image, size))
+
+
+def _cut(image, corner, window):
     return tf.ensure_shape(tf.slice(image, corner, [*window, 3]), (*window, 3))
 
 
-def _pixels(window):
-    return tf.TensorSpec((*window, 3), tf.uint8)
+def _map(function, window, *rows):
+    """Maps rows of tensors to windows of pixels."""
+    signature = tf.TensorSpec((*window, 3), tf.uint8)
+    return tf.map_fn(lambda row: function(*row), rows, fn_output_signature=signature)

@@ -15,7 +15,8 @@ from tfmdl.config import Preprocessing
 from tfmdl.data import records
 from tfmdl.data.decode import cut_windows, decode_windows, normalize
 
-SHUFFLE_BUFFER = 8192  # records, encoded: some 25 MB of 72-pixel JPEGs. convert.py has shuffled them all once
+# Records, encoded, of all sources together: some 25 MB of 72-pixel JPEGs. convert.py has shuffled each domain once.
+SHUFFLE_BUFFER = 8192
 _UNUSED = ("image/format", "image/class/text")
 _FEATURES = {key: feature for key, feature in records.FEATURES.items() if key not in _UNUSED}
 
@@ -123,7 +124,7 @@ class TrainPipeline:
             dataset = self._cached[index].shuffle(source.num_examples, seed, reshuffle_each_iteration=False)
         else:
             paths = np.random.default_rng(seed).permutation(np.array(source.paths, dtype=object)).tolist()
-            buffer = min(SHUFFLE_BUFFER, source.num_examples)
+            buffer = min(SHUFFLE_BUFFER // len(self.sources), source.num_examples)
             dataset = tf.data.TFRecordDataset(paths).shuffle(buffer, seed, reshuffle_each_iteration=False)
         return dataset.repeat()
 
