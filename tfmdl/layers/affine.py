@@ -40,8 +40,8 @@ class DomainAffine(keras.layers.Layer):
             return add_offset(inputs * ops.cast(scale, inputs.dtype) if self.scales else inputs, offset)
         laid_out = isinstance(domain, SideBySide)
         wide = inputs if laid_out else lay_out(inputs)
-        scale = ops.ones_like(offset) if scale is None else scale
-        outputs = scale_and_shift(wide, ops.reshape(scale, (-1,)), ops.reshape(offset, (-1,)))
+        flat = ops.reshape(offset, (-1,))
+        outputs = scale_and_shift(wide, ops.reshape(scale, (-1,)), flat) if self.scales else add_offset(wide, flat)
         return outputs if laid_out else take_apart(outputs, offset.shape[-1])
 
     def compute_output_shape(self, input_shape):
