@@ -11,12 +11,13 @@ MAX_PIXELS = 25_000_000
 ENCODED = "image/encoded"
 
 
-def decode_rows(encoded, domain, size):
+def decode_rows(encoded, domain, cover, size, offset):
     """Decodes image files as evaluation does.
 
     Args:
         encoded: string (rows,), JPEG, PNG, GIF or BMP files.
         domain: string (rows,), for messages.
+        cover, offset: int32 (rows, 2), as for `decode_window`.
         size: (height, width) of what is returned, static.
 
     Returns:
@@ -36,13 +37,13 @@ def decode_rows(encoded, domain, size):
         tf.debugging.assert_positive(sides)
         needed = tf.cond(
             formats[row] == "gif",
-            lambda: tf.maximum(pixels_needed(sides, size), frame_pixels(encoded[row])),
-            lambda: pixels_needed(sides, size),
+            lambda: tf.maximum(pixels_needed(sides, cover[row]), frame_pixels(encoded[row])),
+            lambda: pixels_needed(sides, cover[row]),
         )
         fits = needed <= MAX_PIXELS
         image = tf.cond(
             fits,
-            lambda: decode_window(encoded[row], sides[0], sides[1], size, size, tf.constant([0, 0])),
+            lambda: decode_window(encoded[row], sides[0], sides[1], cover[row], size, offset[row]),
             lambda: tf.zeros((*size, 3), tf.uint8),
         )
         return row, fits, sides, image
@@ -53,27 +54,27 @@ def decode_rows(encoded, domain, size):
 
     def too_large(row):
         height, width = tf.unstack(tf.strings.as_string(sides[row]))
-        limit = f" pixels (height x width): {too_many(size)}"
-        return described(row, "has ", height, "x", width, limit)
+        return described(row, "has ", height, "x", width, " pixels (height x width): ", too_many(cover[row]))
 
     return refuse_rows(images, ~fits, too_large)
 
 
-def too_many(size):
-    """Returns the rule that `MAX_PIXELS` makes, for messages."""
-    height, width = size
-    return f"at most {MAX_PIXELS} are taken, in all frames and when it is resized to cover {height}x{width}"
+def too_many(cover):
+    """Returns the rule that `MAX_PIXELS` makes, for messages, a scalar string."""
+    height, width = tf.unstack(tf.strings.as_string(cover))
+    rule = f"at most {MAX_PIXELS} are taken, in all frames and when it is resized to cover "
+    return tf.strings.join([rule, height, "x", width])
 
 
-def pixels_needed(sides, size):
-    """Returns how many pixels an image has, as it is or resized to cover `size`: the larger number, float64.
+def pixels_needed(sides, cover):
+    """Returns how many pixels an image has, as it is or resized to cover a size: the larger number, float64.
 
     Args:
         sides: int32 (2,), height and width of the image, positive.
-        size: (height, width), static.
+        cover: int32 (2,), height and width of the size.
     """
     sides = tf.cast(sides, tf.float64)
-    scale = tf.reduce_max(tf.constant(size, tf.float64) / sides)
+    scale = tf.reduce_max(tf.cast(cover, tf.float64) / sides)
     return tf.reduce_prod(sides) * tf.maximum(scale**2, 1.0)
 
 
