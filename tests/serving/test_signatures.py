@@ -307,7 +307,7 @@ BAD = {
     "100 megapixels, gif": (headed(10000, 10001, "gif"), "has 10001x10000 pixels"),
     "100 megapixels, bmp": (headed(10000, 10001, "bmp"), "has 10001x10000 pixels"),
     "no end of pixels": (headed(2**31 - 1, 2**31 - 1), "has 2147483647x2147483647 pixels"),
-    "a line": (headed(200000, 1), "resized to cover 16x16"),
+    "a line": (headed(200000, 1), "resized to cover 1"),
 }
 
 
