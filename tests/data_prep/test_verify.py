@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from reading import read_split
 
+from data_prep.progress import progress_line
 from data_prep.verification import verify
 from tfmdl.data.records import DatasetInfo, serialize_example
 
@@ -110,6 +111,25 @@ def test_an_image_id_in_two_records_and_an_undecodable_image_are_faults(records,
     told = capsys.readouterr().err
     assert f"image_id {good[0]['source_id']} occurs twice, first in {shard.name}: record 0" in told
     assert f"{shard.name}: record 2 does not decode" in told
+
+
+def test_a_text_that_is_not_utf8_is_a_fault(records, capsys):
+    shard = records / "left" / "left-val-00000-of-00001.tfrecord"
+    examples = [tf.train.Example.FromString(e.numpy()) for e in tf.data.TFRecordDataset(str(shard))]
+    examples[1].features.feature["image/class/text"].bytes_list.value[0] = b"\xff\n"
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString())
+    assert not verify(records, ["left"], 1)
+    assert f"{shard.name}: record 1: image/class/text: expected class" in capsys.readouterr().err.replace("\\n", "")
+
+
+def test_progress_shows_names_as_they_are(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress_line("w[/x]", 5) as report:
+        report(2, "y[red]")
+    told = capsys.readouterr().out
+    assert "w[/x]" in told and "y[red]" in told
 
 
 def test_an_info_that_is_none_is_a_fault(records, capsys):

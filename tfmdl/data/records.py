@@ -230,7 +230,10 @@ def _checked_info(path: str, fields: dict, domain: str) -> dict:
     _check_keys(path, fields, DatasetInfo)
     name = field("name", str, "a string")
     _check(name == domain, f"{path}: name", f"{domain!r}, as the folder", name)
-    check_name(name)
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     label_names = field("label_names", list, "a list")
     _check(label_names, f"{path}: label_names", "at least one class", label_names)
     for label_name in label_names:
