@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfmdl.domains import check_name
+from tfmdl.outside import is_utf8
 
 # As in tfmdl.data.records, which is imported late: it brings in TensorFlow, and most faults are found before.
 SPLITS = ("train", "val", "test")
@@ -76,14 +77,14 @@ class Plan:
             allow_absent: Whether the source may list images that it does not have.
 
         Raises:
-            DataError: if the domain has no good name, an image is absent without leave, an image id occurs
+            DataError: if the domain or a class has no good name, an image is absent without leave, an image id occurs
                 twice, a label is outside the categories, a split has no image, or some images of a split have
                 labels and others do not.
         """
-        try:
-            check_name(self.domain)
-        except ValueError as error:
-            raise DataError(str(error)) from error
+        check_domain_name(self.domain)
+        for name in self.label_names:
+            if not is_utf8(name):
+                raise DataError(f"{self.domain}: class {name!r} is not UTF-8; expected a name in UTF-8")
         if not allow_absent:
             refuse(self.domain, self.absent)
         seen: dict[int, tuple[str, str]] = {}
@@ -109,6 +110,18 @@ class Plan:
                         f"{'/'.join(seen[reference.image_id])} and {split}/{reference.name}"
                     )
                 seen[reference.image_id] = (split, reference.name)
+
+
+def check_domain_name(domain: str) -> None:
+    """Refuses what cannot name a domain.
+
+    Raises:
+        DataError: as `tfmdl.domains.check_name`.
+    """
+    try:
+        check_name(domain)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def refuse(domain: str, bad: Sequence[BadImage]) -> None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from data_prep.conversion import ConvertConfig
-from data_prep.plan import BadImage, DataError, Plan, RawImage, Reference, check_known
+from data_prep.plan import BadImage, DataError, Plan, RawImage, Reference, check_domain_name, check_known
 from data_prep.sources import annotations
 from data_prep.sources.stores import ArchiveStore, FolderStore, read_members
 
@@ -50,14 +50,18 @@ class DecathlonSource:
 
     def plan(self, domain: str) -> Plan:
         """Reads the annotations of a domain and finds its images."""
+        check_domain_name(domain)
         store = self._stores[domain]
         inputs, categories, splits, absent = {}, None, {}, []
         for split in ("train", *(s for s in self.splits if s != "train")):
             file_name, text = self._annotation_text(domain, split)
             contents = annotations.parse_json(file_name, text)
             inputs[file_name] = hashlib.sha256(text).hexdigest()
+            found = annotations.read_categories(file_name, contents)
             if categories is None:
-                categories = annotations.read_categories(file_name, contents)
+                categories, first_file = found, file_name
+            elif found != categories:
+                raise DataError(f"{file_name}: {found.difference(categories)} in {first_file}; expected the same")
             splits[split] = annotations.read_references(file_name, contents, domain, categories, split != "test")
         splits = {split: splits[split] for split in self.splits}
         _check_names_once(domain, splits)
