@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import tfmdl
 from data_prep.conversion import ConvertConfig
-from data_prep.images import CheckedImage, PixelSums, check_images
+from data_prep.images import CheckedImage, PixelSums, prepare_images
 from data_prep.ordered import map_ordered
 from data_prep.plan import BadImage, DataError, Plan, RawImage, refuse
 from data_prep.progress import progress_line
@@ -30,7 +30,7 @@ def build_domain(plan: Plan, config: ConvertConfig) -> None:
     """
 
     def check(batch: list[RawImage]) -> tuple[list[RawImage], list[CheckedImage | str]]:
-        return batch, check_images([image.encoded for image in batch], config.resize_shorter)
+        return batch, prepare_images([image.encoded for image in batch], config.resize_shorter)
 
     started = time.monotonic()
     total = sum(map(len, plan.splits.values()))

@@ -31,7 +31,8 @@ _SHARD_MB = flags.DEFINE_integer("shard_mb", 64, "Size of a shard in MiB, about.
 _RESIZE_SHORTER = flags.DEFINE_integer(
     "resize_shorter",
     None,
-    "Resize to this shorter side, and encode again, images of another; the default keeps all as they are.",
+    "Resize to this shorter side, and encode again, images of another; the default keeps all as they are, but those "
+    "that EXIF data says to turn, which are stored upright.",
     lower_bound=1,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the shuffle and of held-out splits.", lower_bound=0)

@@ -58,7 +58,7 @@ class Plan:
         read: Yields every referenced image once, in whatever order the source reads fastest.
         source: What `dataset_info.json` says of the source.
         inputs: SHA-256 of each input file by name.
-        absent: Images that the source lists and does not have; no reference names them.
+        absent: Images that the source lists and does not have, or that are too long; no reference names them.
     """
 
     domain: str
@@ -74,7 +74,7 @@ class Plan:
         """Checks what must hold whatever the images hold.
 
         Args:
-            allow_absent: Whether the source may list images that it does not have.
+            allow_absent: Whether there may be absent images.
 
         Raises:
             DataError: if the domain or a class has no good name, an image is absent without leave, an image id occurs
@@ -184,6 +184,26 @@ def fill_splits(
             there = ",".join(s for s in SPLITS if s in found)
             raise DataError(f"{domain}: no split {split!r}; it has {there}: say --splits={there}")
     return {split: splits[split] for split in wanted}, notes
+
+
+def leave_out(
+    splits: dict[str, list[Reference]], unreadable: Callable[[Iterable[str]], dict[str, str]]
+) -> tuple[dict[str, list[Reference]], list[BadImage]]:
+    """Leaves out images that cannot be read.
+
+    Args:
+        splits: The references of each split.
+        unreadable: Given names of images, returns those that cannot be read, and why.
+
+    Returns:
+        The references that are left of each split, and those that are not, with the reason.
+    """
+    left, absent = {}, []
+    for split, references in splits.items():
+        reasons = unreadable(reference.name for reference in references)
+        left[split] = [reference for reference in references if reference.name not in reasons]
+        absent += [BadImage(split, r.name, reasons[r.name]) for r in references if r.name in reasons]
+    return left, absent
 
 
 def check_known(asked: Iterable[str], known: Iterable[str], where: str | pathlib.Path) -> None:

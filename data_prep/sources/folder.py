@@ -10,7 +10,16 @@ import pathlib
 from collections.abc import Iterator
 
 from data_prep.conversion import ConvertConfig
-from data_prep.plan import DataError, Plan, RawImage, Reference, check_domain_name, check_known, fill_splits
+from data_prep.plan import (
+    DataError,
+    Plan,
+    RawImage,
+    Reference,
+    check_domain_name,
+    check_known,
+    fill_splits,
+    leave_out,
+)
 from data_prep.sources.stores import FolderStore, check_regular, check_utf8
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -55,8 +64,9 @@ class FolderSource:
             for split, images in names.items()
         }
         splits, notes = fill_splits(domain, found, self.config.splits, self.config.seed)
-        where = {r.name: (split, i) for split, references in splits.items() for i, r in enumerate(references)}
         store = FolderStore(self.config.input_dir)
+        splits, absent = leave_out(splits, store.unreadable)
+        where = {r.name: (split, i) for split, references in splits.items() for i, r in enumerate(references)}
 
         def read() -> Iterator[RawImage]:
             for name, encoded in store.read(where):
@@ -70,6 +80,7 @@ class FolderSource:
             read=read,
             source={"kind": "folder", "cut": notes},
             inputs=store.inputs(domain, where),
+            absent=absent,
         )
 
 

@@ -17,6 +17,7 @@ import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 
+from data_prep.headers import size_fault
 from data_prep.plan import DataError
 from tfmdl.outside import is_utf8
 
@@ -113,9 +114,10 @@ class FolderStore:
 
     root: pathlib.Path
 
-    def missing(self, names: Iterable[str]) -> list[str]:
-        """Returns those of `names` that are not there."""
-        return [name for name in names if check_regular(self.root, check_relative(name, str(self.root))) is None]
+    def unreadable(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns those of `names` that are not there or too long, and why."""
+        found = {name: check_regular(self.root, check_relative(name, str(self.root))) for name in names}
+        return _unreadable({name: status and status.st_size for name, status in found.items()})
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yields each name with its bytes."""
@@ -133,10 +135,10 @@ class ArchiveStore:
 
     path: pathlib.Path
 
-    def missing(self, names: Iterable[str]) -> list[str]:
-        """Returns those of `names` that are not there."""
+    def unreadable(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns those of `names` that are not there or too long, and why."""
         index = _index(self.path)
-        return [name for name in names if name not in index]
+        return _unreadable({name: index[name][1] if name in index else None for name in names})
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yields each name with its bytes, in the order of the archive."""
@@ -172,6 +174,11 @@ def read_members(path: pathlib.Path, folder: str, suffix: str) -> Iterator[tuple
                 with _naming_damage(path):
                     contents = tar.extractfile(member).read()
                 yield base, contents
+
+
+def _unreadable(sizes: dict[str, int | None]) -> dict[str, str]:
+    faults = {name: "is not there" if size is None else size_fault(size) for name, size in sizes.items()}
+    return {name: fault for name, fault in faults.items() if fault}
 
 
 _archive_sha256 = functools.lru_cache(maxsize=None)(file_sha256)
