@@ -33,7 +33,8 @@ import tensorflow as tf
 
 from tfmdl.data.decode import center, normalize
 from tfmdl.packs import Pack
-from tfmdl.serving.images import MAX_PIXELS, decode_rows, encoded_images, pixels_needed, too_many
+from tfmdl.serving.images import decode_rows, encoded_images
+from tfmdl.serving.limits import MAX_PIXELS, pixels_needed, too_many
 from tfmdl.serving.refusal import refuse, refuse_rows, refuse_rows_without_strings
 
 TOP = 5
