@@ -36,7 +36,7 @@ flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.
 flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
 flags.DEFINE_integer("blocks_per_stage", 4, "Residual blocks of each stage; 4 make ResNet-26.", lower_bound=1)
 flags.DEFINE_bool("share_last_pointwise", False, "Share the last pointwise kernel too.")
-flags.DEFINE_integer("image_size", 64, "Side of the training crop; evaluation sees nine eighths.", lower_bound=8)
+flags.DEFINE_integer("image_size", 64, "Side of the training crop; 64 are cut out of 72.", lower_bound=8)
 flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"], "Keras dtype policy."
 )

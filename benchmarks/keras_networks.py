@@ -25,7 +25,7 @@ def our_training(size: Size, method="pointwise_sharing", trunk=True, domains=1):
     model = _our_model(size, method, domains)
     model.train_only(model.domains, shared=trunk)
     network = model.tower(model.domains[0]) if domains == 1 else model.mixed()
-    recipe = recipe_for("paper", model.domains[0], 1_000_000, trunk, method)
+    recipe = recipe_for("paper", model.domains[0], CLASSES, 1_000_000, trunk, method)
     optimization.compile_network(network, model, dict.fromkeys(model.domains, recipe), 1000, _xla())
     inputs, labels = _our_batch(size, domains)
     return _fitting(network, inputs, labels, size)

@@ -8,7 +8,7 @@ from small_network import small
 
 from tfmdl.domains import DECATHLON
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
-from tfmdl.recipes import CROPS, SCHEDULES, Additions, Recipe, Schedule, recipe_for
+from tfmdl.recipes import CROPS, SCHEDULES, Additions, Recipe, Schedule, Sizes, recipe_for
 from tfmdl.sharing import METHODS
 from tfmdl.training.optimization import learning_rate_schedule, optimizer, weight_decay_of
 
@@ -32,7 +32,8 @@ DROPOUT = ("gtsrb", "ucf101", "daimlerpedcls")
 @pytest.mark.parametrize("base", [True, False])
 @pytest.mark.parametrize("domain", DECATHLON)
 def test_the_paper_recipe_of_each_domain(domain, base):
-    recipe = recipe_for("paper", domain, DECATHLON[domain].num_train, base)
+    facts = DECATHLON[domain]
+    recipe = recipe_for("paper", domain, facts.num_classes, facts.num_train, base)
     assert recipe == Recipe(
         schedule=Schedule(120, (80, 100)) if base else Schedule(100, (40,)),
         batch_size=128,
@@ -47,7 +48,7 @@ def test_the_paper_recipe_of_each_domain(domain, base):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_epochs_scale_the_schedule(name):
-    base, added = (recipe_for(name, "dtd", 1880, base).schedule for base in (True, False))
+    base, added = (recipe_for(name, "dtd", 47, 1880, base).schedule for base in (True, False))
     assert base.scaled(20) == Schedule(20, (13, 16))
     assert added.scaled(15) == Schedule(15, (6,))
     for schedule in (base, added):
@@ -58,12 +59,49 @@ def test_epochs_scale_the_schedule(name):
     ("num_train", "batch_size"), [(5, 32), (1279, 32), (1280, 64), (2559, 64), (2560, 128), (10**6, 128)]
 )
 def test_a_domain_of_ones_own_gets_batches_that_fit_its_size(num_train, batch_size):
-    assert recipe_for("quick", "mine", num_train, base=False).batch_size == batch_size
+    assert recipe_for("quick", "mine", 10, num_train, base=False).batch_size == batch_size
+
+
+@pytest.mark.parametrize("domain", DECATHLON)
+def test_a_domain_that_only_has_the_name_of_a_published_one_is_like_any_other(domain):
+    num_classes = DECATHLON[domain].num_classes + 1
+    for num_train in (400, DECATHLON[domain].num_train):
+        of_name, of_other = (recipe_for("paper", name, num_classes, num_train, False) for name in (domain, "mine"))
+        assert of_name == of_other
+
+
+def test_a_part_of_a_published_domain_gets_batches_that_fit_its_size():
+    assert recipe_for("paper", "dtd", 47, 1880, False).batch_size == 128
+    assert recipe_for("paper", "dtd", 47, 1879, False).batch_size == 64
+    assert recipe_for("paper", "dtd", 47, 1879, False).weight_decay == WEIGHT_DECAY["dtd"]
+
+
+# Sizes of images
+
+
+def test_evaluation_sees_more_than_training_only_where_both_divide_evenly_through_the_network():
+    def sizes(crop, image_size):
+        return Recipe(Schedule(1, ()), crop=crop).sizes(image_size, total_stride=8)
+
+    assert sizes("random", 64) == Sizes(cover=(72, 72), train=(64, 64), evaluation=(72, 72))  # the authors'
+    assert sizes("square", 64) == Sizes((72, 72), (72, 72), (72, 72))
+    assert sizes("tall", 64) == Sizes((144, 72), (144, 72), (144, 72))
+    assert sizes("random", 32) == Sizes(cover=(36, 36), train=(32, 32), evaluation=(32, 32))
+    assert sizes("square", 32) == Sizes((32, 32), (32, 32), (32, 32))
+    assert sizes("tall", 32) == Sizes((64, 32), (64, 32), (64, 32))
+    for crop in CROPS:
+        for image_size in range(8, 300):
+            found = sizes(crop, image_size)
+            assert all(a >= b for a, b in zip(found.cover, found.evaluation, strict=True))
+            if found.evaluation != found.train:
+                assert not any(side % 8 for side in (*found.evaluation, *found.train))
+            elif crop != "random":
+                assert found.cover == found.train
 
 
 def test_an_unknown_recipe_is_refused_with_the_known():
     with pytest.raises(ValueError, match="paper, quick; received 'slow'"):
-        recipe_for("slow", "dtd", 1880, base=True)
+        recipe_for("slow", "dtd", 47, 1880, base=True)
 
 
 # The schedule in steps
@@ -128,7 +166,7 @@ def test_weight_decay_is_an_l2_term_in_the_loss():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_method_adds_is_trained_as_its_authors_do(method):
-    recipe = recipe_for("paper", "cifar100", 40000, False, method)
+    recipe = recipe_for("paper", "cifar100", 100, 40000, False, method)
     wanted = {
         "serial_adapters": Additions(1e-4),
         "parallel_adapters": Additions(1e-4),
@@ -141,17 +179,17 @@ def test_what_a_method_adds_is_trained_as_its_authors_do(method):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_soft_sharing_drops_its_learning_rate_half_way(name):
-    recipe = recipe_for(name, "cifar100", 40000, False, "soft_sharing")
+    recipe = recipe_for(name, "cifar100", 100, 40000, False, "soft_sharing")
     assert [recipe.learning_rate_in(epoch) for epoch in (0, recipe.schedule.epochs // 2)] == [0.1, pytest.approx(0.01)]
     assert recipe.schedule.scaled(4) == Schedule(4, (2,))
 
 
-@pytest.mark.parametrize(
-    ("domain", "num_train", "base", "dropout"),
-    [("dtd", 1880, False, 0.5), ("dtd", 1880, True, 0.0), ("svhn", 47217, False, 0.0), ("gtsrb", 31367, False, 0.5)],
-)
-def test_parallel_adapters_drop_features_of_small_domains(domain, num_train, base, dropout):
-    assert recipe_for("paper", domain, num_train, base, "parallel_adapters").dropout == dropout
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("domain", DECATHLON)
+def test_all_methods_drop_alike(domain, method):
+    facts = DECATHLON[domain]
+    dropout = recipe_for("paper", domain, facts.num_classes, facts.num_train, False, method).dropout
+    assert dropout == (0.5 if domain in DROPOUT else 0.0)
 
 
 def test_what_a_method_adds_decays_by_itself():

@@ -16,13 +16,18 @@ MAY_TRAIN_ON = ("train", "val")
 class Preprocessing:
     """How an image of a domain becomes the input of the network.
 
-    The image is resized to cover `height` x `width`, cropped to its centre and normalised. Training takes a random
-    crop of `train_height` x `train_width` out of that.
+    The image is resized to cover `cover_height` x `cover_width` and cropped to the centre of that size. Evaluation sees
+    the centre of this, training a random crop, each of its own size; both are normalised.
 
     Attributes:
         height, width: Size in evaluation, in pixels.
         train_height, train_width: Size in training.
         mean, std: Per channel (R, G, B), pixels in 0..1.
+        cover_height, cover_width: Size of what both are cut out of; None: the size in evaluation, as in files from
+            before it was written.
+
+    Raises:
+        ValueError: if a size is not positive or larger than what it is cut out of.
     """
 
     height: int
@@ -31,11 +36,44 @@ class Preprocessing:
     train_width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    cover_height: int | None = None
+    cover_width: int | None = None
+
+    def __post_init__(self):
+        for side in ("height", "width"):
+            if getattr(self, f"cover_{side}") is None:
+                object.__setattr__(self, f"cover_{side}", getattr(self, side))
+            cover = getattr(self, f"cover_{side}")
+            for name in (side, f"train_{side}"):
+                if not 0 < getattr(self, name) <= cover:
+                    raise ValueError(
+                        f"`{name}` must be positive and at most `cover_{side}`={cover}; received {getattr(self, name)}"
+                    )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in evaluation."""
+        return self.height, self.width
+
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """Height and width in training."""
+        return self.train_height, self.train_width
+
+    @property
+    def cover_size(self) -> tuple[int, int]:
+        """Height and width of what images are cut out of."""
+        return self.cover_height, self.cover_width
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """Row and column, in what images are cut out of, where the image of evaluation begins."""
+        return (self.cover_height - self.height) // 2, (self.cover_width - self.width) // 2
 
     @property
     def crops(self) -> bool:
-        """Whether training sees less of an image than evaluation, by chance."""
-        return (self.train_height, self.train_width) != (self.height, self.width)
+        """Whether training sees a part of an image, by chance."""
+        return self.train_size != self.cover_size
 
     @classmethod
     def from_json(cls, fields: dict) -> "Preprocessing":
@@ -54,7 +92,7 @@ class RunConfig:
         init_from: Folder of the run whose trunk the domain is added to; None trains a trunk.
         recipe: A key of `tfmdl.recipes.SCHEDULES`.
         epochs, batch_size, learning_rate, weight_decay: Overrides of the recipe.
-        image_size: Side of the training crop; evaluation sees nine eighths of it (72 for 64).
+        image_size: Side of the training crop; `Recipe.sizes` says what evaluation sees.
         precision: Keras dtype policy.
         seed: Of the initial weights, the order of the images, crops and dropout.
         max_steps: Stop after so many steps.

@@ -67,6 +67,15 @@ DECATHLON: dict[str, DomainFacts] = {
 }  # fmt: skip
 
 
+def published(name: str, num_classes: int) -> DomainFacts | None:
+    """Returns the facts of the Decathlon's domain of that name if it has as many classes, None otherwise.
+
+    A name alone does not make a domain: a folder called "dtd" may hold ten textures of somebody's own.
+    """
+    facts = DECATHLON.get(name)
+    return facts if facts and facts.num_classes == num_classes else None
+
+
 def check_name(name: str) -> str:
     """Returns `name` if it can name a domain: it becomes a folder, a variable and a signature.
 

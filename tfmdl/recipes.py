@@ -1,13 +1,14 @@
 """Choices of training: schedule, weight decay, dropout and crops, by recipe and by domain.
 
 `paper` is the recipe that the authors ran (Guo et al., AAAI 2019, and their published code); `quick` has the same
-shape at a length that suits a CPU. A domain outside the tables gets defaults. All methods share the recipe, but for
-what `SCHEDULES_BY_METHOD`, `ADDITIONS` and `DROPOUT_WHERE_SMALL` have of the papers of some.
+shape at a length that suits a CPU. A domain outside the tables gets defaults, and so does one that has the name of a
+domain of the Decathlon and other classes. All methods share the recipe, but for what `SCHEDULES_BY_METHOD` and
+`ADDITIONS` have of the papers of some.
 """
 
 import dataclasses
 
-from tfmdl.domains import DECATHLON
+from tfmdl.domains import published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,21 @@ class Additions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Heights and widths of images, in pixels.
+
+    Attributes:
+        cover: Of the centre of the resized image, which the others are cut out of.
+        train: Of what training sees.
+        evaluation: Of what evaluation sees.
+    """
+
+    cover: tuple[int, int]
+    train: tuple[int, int]
+    evaluation: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything about training one domain that is a choice.
 
@@ -46,7 +62,7 @@ class Recipe:
         momentum: Of SGD.
         weight_decay: As a term `weight_decay * w` of the gradient, not the decoupled kind.
         dropout: Share of the pooled features dropped in training.
-        crop: A key of `CROPS`.
+        crop: One of `CROPS`, which `sizes` explains.
         additions: How what the method adds is trained.
     """
 
@@ -63,12 +79,29 @@ class Recipe:
         """Returns the learning rate of an epoch, counted from 0: a tenth after each drop."""
         return self.learning_rate / 10 ** len({drop for drop in self.schedule.drops if 0 < drop <= epoch})
 
+    def sizes(self, image_size: int, total_stride: int) -> Sizes:
+        """Returns the sizes of images in a run of `image_size`, for a network that reduces sides by `total_stride`.
 
-CROPS = {
-    "random": "a random square of `image_size` out of the centre square; evaluation sees the whole centre square",
-    "square": "the whole centre square, in training as in evaluation",
-    "tall": "the whole image at twice the height of the square, in training as in evaluation",
-}
+        The authors train on crops of 64 pixels out of 72 and evaluate on the whole 72: the network is convolutional,
+        and sees more of the image. That only compares like with like where both sides divide evenly through the
+        network, as 64 and 72 do by 8. Otherwise "same" padding shifts what strided windows see against the shortcuts,
+        and the last map has more positions than in training; so evaluation sees the centre at the size of training.
+
+        `crop` says what training sees of the centre square of nine eighths of `image_size`: "random", a random square
+        of `image_size`; "square", all of it; "tall", all of the image at twice the square's height. The last two see
+        the same in evaluation, at `image_size` where nine eighths do not divide.
+        """
+        whole = round(image_size * 9 / 8)
+        divides = image_size % total_stride == 0 and whole % total_stride == 0
+        if self.crop == "random":
+            train = (image_size, image_size)
+            return Sizes((whole, whole), train, (whole, whole) if divides else train)
+        side = whole if divides else image_size
+        size = (2 * side, side) if self.crop == "tall" else (side, side)
+        return Sizes(size, size, size)
+
+
+CROPS = ("random", "square", "tall")
 
 # For the base domain, and for a domain that is added to a trunk.
 SCHEDULES = {
@@ -93,37 +126,42 @@ ADDITIONS = {
     "piggyback": Additions(weight_decay=0.0, adam_learning_rate=1e-4),
 }
 
-# Rebuffi et al., CVPR 2018, drop half of what adapters see where a domain is small; where that ends is our choice.
-DROPOUT_WHERE_SMALL = {"parallel_adapters": 0.5}
-SMALL = 10_000
-
-# A domain outside the Decathlon that has few images sees too few steps in batches of 128.
+# A domain that has few images sees too few steps in batches of 128; only those of the Decathlon were run so.
 MIN_STEPS_PER_EPOCH = 20
 SMALLEST_BATCH = 32
 
 
-def recipe_for(name: str, domain: str, num_train: int, base: bool, method: str = "pointwise_sharing") -> Recipe:
-    """Returns the recipe `name` for a domain of `num_train` images; `base` for a trunk's, else for an added one.
+def recipe_for(
+    name: str, domain: str, num_classes: int, num_train: int, base: bool, method: str = "pointwise_sharing"
+) -> Recipe:
+    """Returns the recipe `name` for a domain of so many classes and training images.
+
+    Args:
+        name: A key of `SCHEDULES`.
+        domain: Name of the domain. The tables of the Decathlon hold for it if it has the classes of that domain.
+        num_classes, num_train: What the domain has.
+        base: Of the run that trains a trunk on it; otherwise of one that adds it to a trunk.
+        method: A key of `tfmdl.sharing.METHODS`.
 
     Raises:
         ValueError: if there is no recipe of that name.
     """
     if name not in SCHEDULES:
         raise ValueError(f"`recipe` must be one of {', '.join(SCHEDULES)}; received {name!r}")
+    facts = published(domain, num_classes)
+    known = facts.name if facts else None
+    as_published = facts is not None and num_train >= facts.num_train
     batch_size = 128
-    while domain not in DECATHLON and batch_size > SMALLEST_BATCH and num_train < batch_size * MIN_STEPS_PER_EPOCH:
+    while not as_published and batch_size > SMALLEST_BATCH and num_train < batch_size * MIN_STEPS_PER_EPOCH:
         batch_size //= 2
-    dropout = DROPOUT.get(domain, 0.0)
-    if not base and num_train < SMALL:
-        dropout = DROPOUT_WHERE_SMALL.get(method, dropout)
     of_base, added = SCHEDULES[name]
     if method in SCHEDULES_BY_METHOD:
         added = SCHEDULES_BY_METHOD[method][name]
     return Recipe(
         schedule=of_base if base else added,
         batch_size=batch_size,
-        weight_decay=WEIGHT_DECAY.get(domain, 5e-4),
-        dropout=dropout,
-        crop=CROP.get(domain, "random"),
+        weight_decay=WEIGHT_DECAY.get(known, 5e-4),
+        dropout=DROPOUT.get(known, 0.0),
+        crop=CROP.get(known, "random"),
         additions=ADDITIONS.get(method, Additions()),
     )

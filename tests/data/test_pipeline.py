@@ -15,9 +15,9 @@ from tfmdl.data.pipeline import Source, TrainPipeline, evaluation_batches, namin
 STATISTICS = {"base": (0.5, 0.2), "ucf101": (0.3, 0.4), "tiny": (0.7, 0.1)}
 
 
-def preprocessing(domain, size=(18, 18), train=(16, 16)):
+def preprocessing(domain, size=(18, 18), train=(16, 16), cover=(None, None)):
     mean, std = STATISTICS[domain]
-    return Preprocessing(*size, *train, (mean, mean + 0.1, mean - 0.1), (std, std + 0.05, std + 0.1))
+    return Preprocessing(*size, *train, (mean, mean + 0.1, mean - 0.1), (std, std + 0.05, std + 0.1), *cover)
 
 
 def source(data_dir, domain, split="train", **sizes):
@@ -54,12 +54,13 @@ def stored(source):
 
 
 def expected(pixels, preprocessing):
-    """Evaluation in numpy and Pillow: resize to cover, centre crop, normalise."""
-    scale = max(preprocessing.height / pixels.height, preprocessing.width / pixels.width)
+    """Evaluation in numpy and Pillow: resize to cover, centre crop, the centre of that, normalise."""
+    height, width = preprocessing.cover_size
+    scale = max(height / pixels.height, width / pixels.width)
     if scale != 1:
         pixels = pixels.resize((round(pixels.width * scale), round(pixels.height * scale)), Image.Resampling.BILINEAR)
-    top = (pixels.height - preprocessing.height) // 2
-    left = (pixels.width - preprocessing.width) // 2
+    top = (pixels.height - height) // 2 + (height - preprocessing.height) // 2
+    left = (pixels.width - width) // 2 + (width - preprocessing.width) // 2
     crop = np.asarray(pixels)[top : top + preprocessing.height, left : left + preprocessing.width]
     return (crop / 255 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
 
@@ -188,9 +189,10 @@ def test_domains_of_different_training_sizes_are_refused_by_name(data_dir):
 # Evaluation
 
 
+@pytest.mark.parametrize("sizes", [{}, {"size": (13, 16), "train": (13, 16), "cover": (18, 18)}], ids=["all", "centre"])
 @pytest.mark.parametrize("domain", CLASSES)
-def test_evaluation_is_plain_numpy_and_sees_every_image_once(domain, data_dir):
-    one = source(data_dir, domain, "val")
+def test_evaluation_is_plain_numpy_and_sees_every_image_once(domain, sizes, data_dir):
+    one = source(data_dir, domain, "val", **sizes)
     known = stored(one)
     batches = numpy(evaluation_batches([one], 5))
     assert [len(batch["label"]) for batch in batches] == [5, 5, 3]
@@ -200,7 +202,11 @@ def test_evaluation_is_plain_numpy_and_sees_every_image_once(domain, data_dir):
 
 
 def test_mixed_evaluation_is_that_of_the_domains_alone(data_dir):
-    sources = [source(data_dir, domain, "val") for domain in CLASSES]
+    # Two see a part of an image, and cut it out of different wholes; one sees all of it.
+    covers = {"base": (18, 18), "tiny": (20, 16)}
+    sources = [
+        source(data_dir, domain, "val", size=(16, 16), cover=covers.get(domain, (16, 16))) for domain in CLASSES
+    ]
     batches = numpy(evaluation_batches(sources, 16))
     assert [len(batch["label"]) for batch in batches] == [16, 16, 7]
     assert all(len(set(batch["domain"])) > 1 for batch in batches)

@@ -81,6 +81,16 @@ def test_a_mix_of_kernels_is_the_sum_of_the_convolutions(images, strides, rng):
     assert np.ptp(seen[0], axis=0).min() > 1e-3  # each image has its own
 
 
+def test_a_gate_starts_from_the_domains_own_kernel(images):
+    experts = ("x", "a", "y", "b")
+    layer = DomainSoftDepthwiseConv2D(("a", "b", "c"), experts, own_share=0.91)
+    layer.build(images.shape)
+    for domain in ("a", "b"):
+        wanted = [0.91 if expert == domain else 0.03 for expert in experts]
+        np.testing.assert_allclose(gates_of(layer, images, domain), np.tile(wanted, (len(images), 1)), rtol=1e-5)
+    np.testing.assert_allclose(gates_of(layer, images, "c"), 0.25, rtol=1e-6)  # it has no kernel of its own
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_pointwise(images, shared):
     layer = DomainPointwiseConv2D(5, DOMAINS, shared)

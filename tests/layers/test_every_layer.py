@@ -171,7 +171,8 @@ CONFIGS = [
       "share_pointwise": False}),
     (layers.DomainSeparableConv2D, {"filters": 6, "domains": DOMAINS, "experts": ("a", "x")}),
     (layers.DomainSoftDepthwiseConv2D,
-     {"domains": DOMAINS, "experts": ("a", "x"), "kernel_size": 5, "strides": 2, "kernel_initializer": "ones"}),
+     {"domains": DOMAINS, "experts": ("a", "x"), "kernel_size": 5, "strides": 2, "kernel_initializer": "ones",
+      "own_share": 0.7}),
     (layers.DomainConv2D,
      {"filters": 6, "domains": DOMAINS, "kernel_size": 5, "strides": 2, "shared": False,
       "kernel_initializer": "ones"}),
@@ -240,6 +241,11 @@ def test_every_public_layer_and_argument_is_in_the_configurations_above():
             layers.DomainSoftDepthwiseConv2D,
             {"domains": DOMAINS, "experts": ("a", "a")},
             "`experts` must .*\\('a', 'a'\\)",
+        ),
+        (
+            layers.DomainSoftDepthwiseConv2D,
+            {"domains": DOMAINS, "experts": ("a",), "own_share": 1.0},
+            "`own_share` must .*own_share=1.0",
         ),
         (
             layers.DomainSeparableConv2D,

@@ -111,7 +111,8 @@ def test_the_other_signatures_of_mixed_rows_answer_as_the_default_one_does(sourc
     for name, value in answer.items():
         np.testing.assert_array_equal(value, wanted[name])
 
-    pixels = np.stack([window(files[row], (16, 16)) for row, _ in rows])
+    pack_of = {pack.domain: pack for pack in source.packs}
+    pixels = np.stack([window(files[row], pack_of[domain]) for row, domain in rows])
     ids = np.array([source.ids[domain] for domain in domains], "int32")
     for name, dtype in (("serve_images", "float32"), ("serve_images_uint8", "uint8")):
         answer = signatures[name](image=tf.constant(pixels.astype(dtype)), domain_id=tf.constant(ids))
@@ -122,7 +123,7 @@ def test_the_other_signatures_of_mixed_rows_answer_as_the_default_one_does(sourc
 @pytest.mark.parametrize("domain", MIXED)
 def test_features_are_those_that_the_head_sees(domain, source, signatures, files):
     (pack,) = (pack for pack in source.packs if pack.domain == domain)
-    images = np.stack([window(file, (16, 16)) for file in files]) / 255.0
+    images = np.stack([window(file, pack) for file in files]) / 255.0
     images = (images - np.array(pack.preprocessing.mean)) / np.array(pack.preprocessing.std)
     wanted = np.asarray(source.model.features(images.astype("float32"), domain))
     encoded = tf.constant([file[3] for file in files])
@@ -131,10 +132,11 @@ def test_features_are_those_that_the_head_sees(domain, source, signatures, files
     np.testing.assert_allclose(answer["features"], wanted, rtol=1e-4, atol=1e-5)
 
 
-def window(file, size):
-    """Returns the pixels of an image file that evaluation sees."""
+def window(file, pack):
+    """Returns the pixels of an image file that evaluation of the pack's domain sees."""
     _, height, width, encoded = file
-    return decode_window(tf.constant(encoded), height, width, size, size, tf.constant([0, 0])).numpy()
+    how = pack.preprocessing
+    return decode_window(tf.constant(encoded), height, width, how.cover_size, how.size, how.centre).numpy()
 
 
 def example(image_format, height, width, encoded):
@@ -305,7 +307,7 @@ BAD = {
     "100 megapixels, gif": (headed(10000, 10001, "gif"), "has 10001x10000 pixels"),
     "100 megapixels, bmp": (headed(10000, 10001, "bmp"), "has 10001x10000 pixels"),
     "no end of pixels": (headed(2**31 - 1, 2**31 - 1), "has 2147483647x2147483647 pixels"),
-    "a line": (headed(200000, 1), "resized to cover 16x16"),
+    "a line": (headed(200000, 1), "resized to cover 1"),
 }
 
 

@@ -145,7 +145,7 @@ def test_the_pack_tells_what_the_run_found(trunk, config):
     assert pack.accuracy == metrics_of(trunk)[-1]["val/accuracy"]
     assert pack.trunk_fingerprint == read_trunk(trunk).fingerprint
     found = pack.preprocessing
-    assert (found.height, found.width, found.train_height, found.train_width) == (18, 18, 16, 16)
+    assert (found.cover_size, found.train_size, found.size) == ((18, 18), (16, 16), (16, 16))
     # Not the published statistics: this domain has the name, but not the classes.
     assert (found.mean, found.std) == (tuple(info.pixel_mean), tuple(info.pixel_std))
 

@@ -36,6 +36,7 @@ class ResNet26(keras.layers.Layer):
         self.stem_filters = stem_filters
         self.stage_filters = tuple(stage_filters)
         self.blocks_per_stage = blocks_per_stage
+        self.total_stride = 2 ** len(self.stage_filters)  # by which height and width are reduced
 
         numbers = itertools.count(1)
         count = 1 + 2 * len(self.stage_filters) * blocks_per_stage

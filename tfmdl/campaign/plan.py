@@ -235,8 +235,9 @@ class _Planner:
             f"--train_splits={','.join(config.train_splits)}",
             *((f"--epochs={epochs}",) if epochs else ()),
         )
-        num_train = self.infos[domain].num_examples(config.train_splits)
-        recipe = recipe_for(config.recipe, domain, num_train, row == "trunk", method)
+        info = self.infos[domain]
+        num_train = info.num_examples(config.train_splits)
+        recipe = recipe_for(config.recipe, domain, info.num_classes, num_train, row == "trunk", method)
         return PlannedRun(
             row=row,
             method=method,

@@ -9,7 +9,7 @@ import statistics
 from tfmdl import packs, params
 from tfmdl.campaign.plan import CampaignConfig, PlannedRun, Row, trunk_of
 from tfmdl.data.records import DatasetInfo
-from tfmdl.domains import DECATHLON
+from tfmdl.domains import DECATHLON, published
 from tfmdl.evaluation.decathlon import Score, domain_score, read_percentages, total_score
 from tfmdl.evaluation.report import Request, evaluate
 from tfmdl.sharing.individual import Individual
@@ -122,9 +122,7 @@ def collect(
     infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in domains}
     measure = _on_val if split == "val" else _OnTest(config.data_dir, labels_dir)
     cells = {row.name: _cells(config, row, runs, infos, split, measure) for row in rows}
-    comparable = tuple(
-        name for name in domains if name in DECATHLON and infos[name].num_classes == DECATHLON[name].num_classes
-    )
+    comparable = tuple(name for name in domains if published(name, infos[name].num_classes))
     baselines, score_name = _baselines(domains, comparable, cells, baselines_file)
     unscored = tuple(domain for domain, accuracy in baselines.items() if accuracy >= 1)
     return Results(

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-# What an image file of each format begins with: all formats that TensorFlow decodes. A PNG begins with its header, of 13
-# bytes: TensorFlow would also find one that comes later, whose size stands elsewhere.
+# What an image file of each format begins with: all formats that TensorFlow decodes. A PNG begins with its header, of
+# 13 bytes: TensorFlow would also find one that comes later, whose size stands elsewhere.
 MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "gif": b"GIF8", "bmp": b"BM"}
 
 
@@ -69,22 +69,24 @@ def cut_windows(images, window, offset):
     return _map(lambda image, corner: _cut(image, corner, window), window, images, tf.pad(offset, [[0, 0], [0, 1]]))
 
 
-def center(images, size):
-    """Resizes decoded images to cover a size and cuts out their centre, as `decode_window` does.
+def window_of_images(images, cover, window, offset):
+    """Resizes decoded images of one size and cuts a window out of each, as `decode_window` does.
 
     Args:
         images: uint8 (batch, height, width, 3).
-        size: (height, width), static.
+        cover, offset: int32 (2,).
+        window: (height, width) of what is returned, static.
 
     Returns:
-        uint8 (batch, *size, 3).
+        uint8 (batch, window height, window width, 3).
     """
+    cover = tf.convert_to_tensor(cover)
     shape = tf.shape(images)
-    resized, fits = _covering(shape[1], shape[2], tf.constant(size))
+    resized, fits = _covering(shape[1], shape[2], cover)
     images = tf.cond(fits, lambda: images, lambda: resize(images, resized))
-    corner = (resized - tf.constant(size)) // 2
-    images = tf.slice(images, [0, corner[0], corner[1], 0], [-1, *size, 3])
-    return tf.ensure_shape(images, (None, *size, 3))
+    corner = _corner(resized, cover, offset)
+    images = tf.slice(images, tf.concat([[0], corner], axis=0), [-1, *window, 3])
+    return tf.ensure_shape(images, (None, *window, 3))
 
 
 def format_of(encoded):

@@ -65,7 +65,7 @@ class TrainPipeline:
         sources: One `Source`, or several whose images mix in proportion to their numbers.
         batch_size: Images in a batch.
         seed: Of the order and the crops.
-        cache: Keep decoded images (of evaluation size) in memory.
+        cache: Keep decoded images in memory, whole.
 
     Raises:
         ValueError: if there is nothing to read, or if several sources differ in the size of their training images.
@@ -79,10 +79,9 @@ class TrainPipeline:
         self.batch_size = batch_size
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch(sources, batch_size)
-        first = self.sources[0].preprocessing
-        self.size = (first.train_height, first.train_width)
+        self.size = self.sources[0].preprocessing.train_size
         for source in self.sources[1:]:
-            size = (source.preprocessing.train_height, source.preprocessing.train_width)
+            size = source.preprocessing.train_size
             if size != self.size:
                 raise ValueError(
                     f"images of a mixed batch have one size; {self.sources[0].domain!r} trains at {self.size}, "
@@ -129,8 +128,7 @@ class TrainPipeline:
         return dataset.repeat()
 
     def _windows(self, seed, step, domain, example):
-        covers = tf.constant([(source.preprocessing.height, source.preprocessing.width) for source in self.sources])
-        cover = tf.gather(covers, domain)
+        cover = tf.gather(tf.constant([source.preprocessing.cover_size for source in self.sources]), domain)
         offset = _random_offsets(tf.stack([seed, tf.cast(step, tf.int32)]), cover - tf.constant(self.size))
         if self._cached:
             example = {**example, "image": cut_windows(example["image"], self.size, offset)}
@@ -147,7 +145,7 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     Raises:
         ValueError: if several sources differ in size.
     """
-    size_of = {source.domain: (source.preprocessing.height, source.preprocessing.width) for source in sources}
+    size_of = {source.domain: source.preprocessing.size for source in sources}
     if len(set(size_of.values())) > 1:
         raise ValueError(f"images of a mixed batch have one size; these domains differ: {size_of}")
     size = size_of[sources[0].domain]
@@ -160,8 +158,11 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     weights = [float(source.num_examples) for source in sources]
     dataset = tf.data.Dataset.sample_from_datasets(datasets, weights, seed=0).batch(batch_size)
 
+    covers, centres = ([getattr(s.preprocessing, name) for s in sources] for name in ("cover_size", "centre"))
+
     def decode_and_normalize(domain, record):
-        return _normalize(_decode_whole(record, size), domain, sources)
+        cover, centre = tf.gather(tf.constant(covers), domain), tf.gather(tf.constant(centres), domain)
+        return _normalize(_decode(record, cover, size, centre), domain, sources)
 
     return map_in_order(dataset, decode_and_normalize).prefetch(2)
 
@@ -205,10 +206,10 @@ def map_in_order(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
 
 
 def _decoded(source, batch_size):
-    """Returns batches of the records of one source, decoded for evaluation, in order."""
-    size = (source.preprocessing.height, source.preprocessing.width)
+    """Returns batches of the records of one source, decoded whole, in order."""
+    cover = source.preprocessing.cover_size
     dataset = tf.data.TFRecordDataset(list(source.paths)).batch(batch_size)
-    return map_in_order(dataset, lambda record: _decode_whole(record, size))
+    return map_in_order(dataset, lambda record: _decode(record, cover, cover, tf.constant([0, 0])))
 
 
 def _random_offsets(seed, slack):
@@ -226,11 +227,6 @@ def _decode(record, cover, window, offset):
         "label": tf.cast(features["image/class/label"], tf.int32),
         "image_id": features["image/source_id"],
     }
-
-
-def _decode_whole(record, size):
-    """Decodes a batch of records for evaluation at `size`."""
-    return _decode(record, size, size, tf.constant([0, 0]))
 
 
 def _normalize(batch, domain, sources):

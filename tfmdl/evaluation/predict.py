@@ -59,7 +59,7 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
     Raises:
         ValueError: if a domain is evaluated at another size than the first one.
     """
-    size_of = {s.domain: (s.preprocessing.height, s.preprocessing.width) for s in sources}
+    size_of = {source.domain: source.preprocessing.size for source in sources}
     size = next(iter(size_of.values()))
     other = {domain: own for domain, own in size_of.items() if own != size}
     if other:

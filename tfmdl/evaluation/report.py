@@ -10,7 +10,7 @@ from tfmdl.cli import table_console
 from tfmdl.config import write_json
 from tfmdl.data.pipeline import Source
 from tfmdl.data.records import DatasetInfo
-from tfmdl.domains import DECATHLON
+from tfmdl.domains import published
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.decathlon import decathlon_scores, score_table, title_of
 from tfmdl.evaluation.predict import predict_alone, predict_mixed
@@ -184,14 +184,12 @@ def _print_gates(console, gates):
 
 def _print_score(console, evaluations):
     """Prints the points of those domains that are the Visual Decathlon's, by name and number of classes."""
-    published = {
-        domain: result
-        for domain, result in evaluations.items()
-        if domain in DECATHLON and DECATHLON[domain].num_classes == len(result.confusion)
+    known = {
+        domain: result for domain, result in evaluations.items() if published(domain, len(result.confusion))
     }
-    if published:
-        accuracies = {domain: result.accuracy for domain, result in published.items()}
-        scores = decathlon_scores(accuracies, {domain: result.total for domain, result in published.items()})
+    if known:
+        accuracies = {domain: result.accuracy for domain, result in known.items()}
+        scores = decathlon_scores(accuracies, {domain: result.total for domain, result in known.items()})
         console.print(score_table(accuracies, scores, title_of(scores)))
 
 

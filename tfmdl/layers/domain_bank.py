@@ -44,8 +44,16 @@ class DomainBank(keras.layers.Layer):
         mixed = self.compute_dtype != self.variable_dtype
         for owner in (SHARED,) if self.shared else self.domains:
             self.variable_of[owner] = self.add_weight(
-                shape=shape, initializer=self.initializer, trainable=self.learned, autocast=mixed, name=owner
+                shape=shape,
+                initializer=self.initializer_of(owner),
+                trainable=self.learned,
+                autocast=mixed,
+                name=owner,
             )
+
+    def initializer_of(self, owner):
+        """Returns the initializer of `owner`'s variable."""
+        return self.initializer
 
     def variable(self, domain):
         """Returns the variable that serves the domain named `domain`.

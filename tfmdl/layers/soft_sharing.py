@@ -1,11 +1,15 @@
 """Depthwise convolution by a mix of several domains' kernels, which a gate makes for each image."""
 
+import math
+
 import keras
 from keras import ops
 
 from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D, depthwise_conv
 from tfmdl.layers.domain_bank import DomainBank
 from tfmdl.layers.side_by_side import SideBySide
+
+OWN_SHARE = 0.9
 
 
 class ExpertBank(DomainBank):
@@ -19,26 +23,49 @@ class ExpertBank(DomainBank):
             variable.trainable = False
 
 
+class _GateBiasBank(DomainBank):
+    """Biases of a gate that begins with `own_share` for the domain's own kernel; without one, with equal weights."""
+
+    def __init__(self, domains, experts, own_share, **kwargs):
+        super().__init__(domains, **kwargs)
+        self.experts = experts
+        self.own_share = own_share
+
+    def initializer_of(self, owner):
+        others = len(self.experts) - 1
+        if owner not in self.experts or not others:
+            return "zeros"
+        bias = math.log(self.own_share / (1 - self.own_share) * others)
+        own = self.experts.index(owner)
+        return lambda shape, dtype: ops.cast(ops.one_hot(own, shape[0]) * bias, dtype)
+
+
 class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
     """Depthwise 2-D convolution whose output is a weighted sum of those by the kernels of several domains, the experts.
 
     The weights are each image's own: the mean of the input over all positions, a dense layer, ReLU, a dense layer and
     a softmax over the experts. These dense layers, the gate, are the domain's; the kernels are frozen. Since a
-    convolution is linear in its kernel, the kernels are mixed and not the outputs: one convolution with a kernel an
+    convolution is linear in its kernel, the kernels are mixed and not the outputs: one convolution with one kernel per
     image. Gates are float32 under any dtype policy.
+
+    A gate begins with the weight `own_share` for the domain's own kernel, whatever the image, and the rest in equal
+    parts for the others: the trained domain that it starts from is nearly what it was. The paper does not say where
+    its gates start.
 
     Args:
         domains: Names of the domains, in the order of their ids.
-        experts: Names of the domains whose kernels are mixed.
+        experts: Names of the domains whose kernels are mixed; one that is not among them starts with equal weights.
         kernel_size: Height and width of the kernels.
         strides: Stride along height and width.
         kernel_initializer: As in `DomainDepthwiseConv2D`.
+        own_share: The weight of a domain's own kernel to begin with.
 
     Input shape: (batch, height, width, channels).
     Output shape: (batch, ceil(height / strides), ceil(width / strides), channels): padding is "same".
 
     Raises:
-        ValueError: if `experts` is empty or names one twice, or `kernel_size` or `strides` is not positive.
+        ValueError: if `experts` is empty or names one twice, `kernel_size` or `strides` is not positive, or `own_share`
+            is not between 0 and 1.
 
     Reference: Guo et al., "Depthwise Convolution is All You Need for Learning Multiple Visual Domains", AAAI 2019,
     soft sharing of trained depthwise filters.
@@ -46,13 +73,18 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
 
     _bank = ExpertBank
 
-    def __init__(self, domains, experts, kernel_size=3, strides=1, kernel_initializer=None, **kwargs):
+    def __init__(
+        self, domains, experts, kernel_size=3, strides=1, kernel_initializer=None, own_share=OWN_SHARE, **kwargs
+    ):
+        if not 0 < own_share < 1:
+            raise ValueError(f"`own_share` must be between 0 and 1; received own_share={own_share}")
         if not experts or len(set(experts)) != len(experts):
             raise ValueError(f"`experts` must name at least one domain, each once; received experts={experts}")
         super().__init__(experts, kernel_size, strides, kernel_initializer=kernel_initializer, **kwargs)
         self.domains = tuple(domains)
         self.experts = tuple(experts)
-        self.gate = _DomainGate(domains, len(experts), name="gate")
+        self.own_share = own_share
+        self.gate = _DomainGate(domains, self.experts, own_share, name="gate")
         self.observer = None  # is called with the gates, (batch, experts), where it is set
 
     def build(self, input_shape):
@@ -69,7 +101,7 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
         return depthwise_conv(inputs, mixed, self.strides, isinstance(domain, SideBySide))
 
     def get_config(self):
-        config = {**super().get_config(), "experts": list(self.experts)}
+        config = {**super().get_config(), "experts": list(self.experts), "own_share": self.own_share}
         del config["shared"]
         return config
 
@@ -77,9 +109,9 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
 class _DomainGate(keras.layers.Layer):
     """Weights of the experts for each image, (batch, experts) float32, that sum to one."""
 
-    def __init__(self, domains, num_experts, **kwargs):
+    def __init__(self, domains, experts, own_share, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.num_experts = num_experts
+        self.num_experts = len(experts)
         self.channels = None  # set by `build`
 
         def bank(name, initializer):
@@ -87,8 +119,8 @@ class _DomainGate(keras.layers.Layer):
 
         self.hidden_kernel = bank("hidden_kernel", "glorot_uniform")
         self.hidden_bias = bank("hidden_bias", "zeros")
-        self.kernel = bank("kernel", "glorot_uniform")
-        self.bias = bank("bias", "zeros")
+        self.kernel = bank("kernel", "zeros")
+        self.bias = _GateBiasBank(domains, experts, own_share, dtype="float32", name="bias")
 
     def build(self, input_shape):
         self.channels = channels = input_shape[-1]

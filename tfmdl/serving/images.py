@@ -2,19 +2,20 @@
 
 import tensorflow as tf
 
-from tfmdl.data.decode import center, format_of, size_of
-from tfmdl.serving.limits import MAX_BYTES, TOO_LONG, fault_of
+from tfmdl.data.decode import format_of, size_of, window_of_images
+from tfmdl.serving.limits import MAX_BYTES, RULES, fault_of, pixels_told
 from tfmdl.serving.refusal import refuse_rows
 
 ENCODED = "image/encoded"
 
 
-def decode_rows(encoded, domain, size):
+def decode_rows(encoded, domain, cover, size, offset):
     """Decodes image files as evaluation does.
 
     Args:
         encoded: string (rows,), JPEG, PNG, GIF or BMP files.
         domain: string (rows,), for messages.
+        cover, offset: int32 (rows, 2), as for `decode_window`.
         size: (height, width) of what is returned, static.
 
     Returns:
@@ -29,13 +30,20 @@ def decode_rows(encoded, domain, size):
 
     encoded = refuse_rows(encoded, formats == "", lambda row: described(row, "is no JPEG, PNG, GIF or BMP file"))
     too_long = tf.strings.length(encoded) > MAX_BYTES
-    encoded = refuse_rows(encoded, too_long, lambda row: described(row, f"is too long: {TOO_LONG}"))
+    encoded = refuse_rows(encoded, too_long, lambda row: described(row, f"is too long: {RULES['bytes']}"))
 
     def decode(row):
         file, sides = encoded[row], size_of(encoded[row], formats[row])
         tf.debugging.assert_positive(sides)
-        fault = fault_of(file, formats[row], sides, size)
-        return row, fault, sides, tf.cond(fault == "", lambda: _decode_centre(file, sides, size), blank)
+        fault = fault_of(file, formats[row], sides, cover[row])
+
+        def window():
+            image = tf.io.decode_image(file, channels=3, expand_animations=False)
+            # A GIF may be cut off before its largest frame.
+            tf.debugging.assert_equal(tf.shape(image)[:2], sides)
+            return window_of_images(image[None], cover[row], size, offset[row])[0]
+
+        return row, fault, sides, tf.cond(fault == "", window, blank)
 
     def blank():
         return tf.zeros((*size, 3), tf.uint8)
@@ -44,8 +52,7 @@ def decode_rows(encoded, domain, size):
     images = refuse_rows(images, ~whole, lambda row: described(row, "is damaged: it does not decode"))
 
     def rule(row):
-        height, width = tf.unstack(tf.strings.as_string(sides[row]))
-        return described(row, "has ", height, "x", width, " pixels (height x width): ", faults[row])
+        return described(row, pixels_told(sides[row], cover[row]), faults[row])
 
     return refuse_rows(images, faults != "", rule)
 
@@ -61,13 +68,6 @@ def encoded_images(examples):
     whole, (encoded,) = _survivors(parse, tf.size(examples, tf.int64), (tf.constant(""),))
     encoded = refuse_rows(encoded, ~whole, lambda row: f"is no tf.train.Example with one string in {ENCODED}")
     return refuse_rows(encoded, encoded == "", lambda row: f"the tf.train.Example has no {ENCODED}")
-
-
-def _decode_centre(encoded, sides, size):
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    # A GIF may be cut off in its largest frame.
-    tf.debugging.assert_equal(tf.shape(image)[:2], sides)
-    return center(image[None], size)[0]
 
 
 def _survivors(function, rows, blank):

@@ -21,13 +21,10 @@ _MAX_MARKERS = 1000
 _BLOCKS_A_STEP = 64
 
 
-def rules(size) -> list[str]:
-    """Returns what is taken, a line a rule, where images are resized to cover `size`, (height, width)."""
-    return [TOO_LONG, too_many(size), *_RULES.values()]
-
-
-TOO_LONG = f"at most {MAX_BYTES} bytes are taken"
-_RULES = {
+# What is taken, for messages and the model card.
+RULES = {
+    "bytes": f"at most {MAX_BYTES} bytes are taken",
+    "pixels": f"at most {MAX_PIXELS} are taken, in all frames, and when it is resized",
     "scans": f"at most {MAX_SCANS} scans of a JPEG are taken",
     "texts": f"at most {MAX_TEXTS} texts of a PNG that may be compressed (zTXt, iTXt) are taken",
     "steps": f"at most {MAX_STEPS} blocks of a GIF are taken, where {_BLOCKS_A_STEP} of one length count as one",
@@ -36,54 +33,58 @@ _RULES = {
 }
 
 
-def too_many(size) -> str:
-    """Returns the rule that `MAX_PIXELS` makes."""
-    height, width = size
-    return f"at most {MAX_PIXELS} are taken, in all frames and when it is resized to cover {height}x{width}"
-
-
-def fault_of(encoded, image_format, sides, size):
-    """Returns which of the `rules` an image file breaks, a scalar string; "" where it breaks none.
+def fault_of(encoded, image_format, sides, cover):
+    """Returns which of the `RULES` an image file breaks, a scalar string; "" where it breaks none.
 
     Args:
         encoded: Scalar string, the file, of at most `MAX_BYTES`.
         image_format: Scalar string, a key of `tfmdl.data.decode.MAGIC`.
         sides: int32 (2,), height and width that its header tells, positive.
-        size: (height, width) of what it is resized to cover, static.
+        cover: int32 (2,), height and width that it is resized to cover.
     """
-    pixels = pixels_needed(sides, size)
+    pixels = pixels_needed(sides, cover)
 
-    def told(pixels, *kept):
+    def first_broken(*rules):
         fault = ""
-        for rule, is_kept in kept:
-            fault = tf.where(is_kept, fault, _RULES[rule])
-        return tf.where(pixels > MAX_PIXELS, too_many(size), fault)
+        for rule, kept in reversed(rules):
+            fault = tf.where(kept, fault, RULES[rule])
+        return fault
 
     def of_gif():
         whole, in_frames, largest, reach = walk_gif(encoded)
         fits = tf.reduce_all((largest == sides) & (reach <= sides))
-        return told(tf.maximum(pixels, in_frames), ("screen", fits), ("steps", whole))
+        few = tf.maximum(pixels, in_frames) <= MAX_PIXELS
+        return first_broken(("pixels", few), ("steps", whole), ("screen", fits))
 
+    few = pixels <= MAX_PIXELS
     checks = {
-        "jpeg": lambda: told(pixels, ("scans", count_scans(encoded) <= MAX_SCANS)),
-        "png": lambda: told(pixels, ("texts", count_texts(encoded) <= MAX_TEXTS)),
+        "jpeg": lambda: first_broken(("pixels", few), ("scans", count_scans(encoded) <= MAX_SCANS)),
+        "png": lambda: first_broken(("pixels", few), ("texts", count_texts(encoded) <= MAX_TEXTS)),
         "gif": of_gif,
-        "bmp": lambda: told(pixels, ("kind", _is_plain_bmp(encoded))),
+        # Of another kind the size is not where it is read.
+        "bmp": lambda: first_broken(("kind", _is_plain_bmp(encoded)), ("pixels", few)),
     }
     index = tf.argmax(tf.constant(list(checks)) == image_format, output_type=tf.int32)
     return tf.ensure_shape(tf.switch_case(index, list(checks.values())), ())
 
 
-def pixels_needed(sides, size):
-    """Returns how many pixels an image has, as it is or resized to cover `size`: the larger number, float64.
+def pixels_needed(sides, cover):
+    """Returns how many pixels an image has, as it is or resized to cover a size: the larger number, float64.
 
     Args:
         sides: int32 (2,), height and width of the image, positive.
-        size: (height, width), static.
+        cover: int32 (2,), height and width of the size.
     """
     sides = tf.cast(sides, tf.float64)
-    scale = tf.reduce_max(tf.constant(size, tf.float64) / sides)
+    scale = tf.reduce_max(tf.cast(cover, tf.float64) / sides)
     return tf.reduce_prod(sides) * tf.maximum(scale**2, 1.0)
+
+
+def pixels_told(sides, cover):
+    """Returns what a message says before the rule that an image breaks, a scalar string; arguments as above."""
+    height, width, *other = tf.unstack(tf.strings.as_string(tf.concat([sides, cover], axis=0)))
+    size = [height, "x", width, " pixels (height x width), to be resized to cover ", other[0], "x", other[1], ": "]
+    return tf.strings.join(["has ", *size])
 
 
 def count_scans(encoded):

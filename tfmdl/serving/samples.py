@@ -6,11 +6,10 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.data.decode import center, decode_window, format_of, normalize, size_of
+from tfmdl.data.decode import decode_window, format_of, normalize, size_of, window_of_images
 from tfmdl.data.records import DatasetInfo, converted_domains
 from tfmdl.packs import Pack
 from tfmdl.serving.images import ENCODED
-from tfmdl.serving.signatures import size_of_pack
 
 COUNT = 8  # images a domain
 _SPLITS = ("val", "test", "train")
@@ -33,12 +32,13 @@ class Sample:
     centre: np.ndarray
 
     @classmethod
-    def of(cls, encoded: bytes, size: tuple[int, int]) -> "Sample":
+    def of(cls, encoded: bytes, preprocessing) -> "Sample":
         image_format = format_of(tf.constant(encoded))
         height, width = tf.unstack(size_of(tf.constant(encoded), image_format))
-        window = decode_window(tf.constant(encoded), height, width, size, size, tf.constant([0, 0]))
+        how = (preprocessing.cover_size, preprocessing.size, preprocessing.centre)
+        window = decode_window(tf.constant(encoded), height, width, *how)
         whole = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        return cls(encoded, whole.numpy(), window.numpy(), center(whole[None], size)[0].numpy())
+        return cls(encoded, whole.numpy(), window.numpy(), window_of_images(whole[None], *how)[0].numpy())
 
 
 def samples_of(
@@ -61,7 +61,7 @@ def samples_of(
     files = {
         pack.domain: _draw(random, count) if pack.domain in drawn else _read(pack, data_dir, count) for pack in packs
     }
-    samples = {pack.domain: [Sample.of(file, size_of_pack(pack)) for file in files[pack.domain]] for pack in packs}
+    samples = {pack.domain: [Sample.of(file, pack.preprocessing) for file in files[pack.domain]] for pack in packs}
     return samples, drawn
 
 

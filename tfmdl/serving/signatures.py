@@ -31,10 +31,10 @@ from collections import Counter
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.data.decode import center, normalize
+from tfmdl.data.decode import normalize, window_of_images
 from tfmdl.packs import Pack
 from tfmdl.serving.images import decode_rows, encoded_images
-from tfmdl.serving.limits import MAX_PIXELS, pixels_needed, too_many
+from tfmdl.serving.limits import MAX_PIXELS, RULES, pixels_needed, pixels_told
 from tfmdl.serving.refusal import refuse, refuse_rows, refuse_rows_without_strings
 
 TOP = 5
@@ -76,7 +76,7 @@ class Served:
 
 def size_of_pack(pack: Pack) -> tuple[int, int]:
     """Returns height and width that images of the pack's domain are evaluated at."""
-    return pack.preprocessing.height, pack.preprocessing.width
+    return pack.preprocessing.size
 
 
 def most_common_size(packs) -> tuple[int, int]:
@@ -138,6 +138,7 @@ def file_signatures(served: Served, features_of) -> dict:
     mixable, model = served.mixable, served.model
     elsewhere = [pack for pack in served.packs if pack not in mixable]
     names = [pack.domain for pack in mixable]
+    covers, centres = ([getattr(p.preprocessing, name) for p in mixable] for name in ("cover_size", "centre"))
 
     def slot_of(domain):
         """Returns which of `names` each row's domain is."""
@@ -168,7 +169,8 @@ def file_signatures(served: Served, features_of) -> dict:
         )
         slot = slot_of(domain)
         with tf.control_dependencies([slot]):
-            images = decode_rows(read(tf.identity(files)), domain, served.size)
+            cover, centre = tf.gather(tf.constant(covers), slot), tf.gather(tf.constant(centres), slot)
+            images = decode_rows(read(tf.identity(files)), domain, cover, served.size, centre)
         images, slot = _at_least_one_row(images), _at_least_one_row(slot)
         return features_of(tf.cast(images, tf.float32), slot), slot, rows
 
@@ -238,7 +240,7 @@ def mixed_pixel_signatures(served: Served, features_of) -> dict:
 def pixel_signatures(model, pack: Pack) -> dict:
     """Returns the signatures for pixels of one domain, of any size, float32 and uint8, by name."""
     domain, size = pack.domain, size_of_pack(pack)
-    mean, std = pack.preprocessing.mean, pack.preprocessing.std
+    mean, std, cover = pack.preprocessing.mean, pack.preprocessing.std, pack.preprocessing.cover_size
     shape = (None, None, None, 3)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
@@ -246,16 +248,19 @@ def pixel_signatures(model, pack: Pack) -> dict:
         rows, sides = tf.shape(image)[0], tf.shape(image)[1:3]
         empty = tf.reduce_any(sides < 1) & (rows > 0)
         image = refuse(image, empty, lambda: f"domain [{domain}]: images have no pixels")
-        too_large = pixels_needed(tf.maximum(sides, 1), size) > MAX_PIXELS
+        too_large = pixels_needed(tf.maximum(sides, 1), tf.constant(cover)) > MAX_PIXELS
         image = refuse(
             image,
             too_large & (rows > 0),
-            lambda: tf.strings.format(
-                f"domain [{domain}]: images have {{}}x{{}} pixels (height x width): {too_many(size)}",
-                (sides[0], sides[1]),
+            lambda: tf.strings.join(
+                [f"domain [{domain}]: an image ", pixels_told(sides, tf.constant(cover)), RULES["pixels"]]
             ),
         )
-        image = tf.cond(rows > 0, lambda: center(image, size), lambda: tf.zeros((1, *size, 3), tf.uint8))
+        image = tf.cond(
+            rows > 0,
+            lambda: window_of_images(image, cover, size, pack.preprocessing.centre),
+            lambda: tf.zeros((1, *size, 3), tf.uint8),
+        )
         image = normalize(tf.ensure_shape(image, (None, *size, 3)), mean, std)
         logits = model.head(model.features(image, domain), domain=domain)
         probability, class_id = _best(logits, min(TOP, len(pack.label_names)))

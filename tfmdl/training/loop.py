@@ -14,7 +14,7 @@ from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, loa
 from tfmdl.data import records
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_records
-from tfmdl.domains import DECATHLON
+from tfmdl.domains import published
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone
 from tfmdl.locks import locked
@@ -58,7 +58,6 @@ class Run:
         self.recipes = {domain: self._recipe(info) for domain, info in self.infos.items()}
         self.base = config.domains[0]
         self.recipe = self.recipes[self.base]
-        self.preprocessing = {domain: self._preprocessing(info) for domain, info in self.infos.items()}
         self.trunk = packs.read_trunk(config.init_from) if config.init_from else None
         if self.trunk and len(config.domains) > 1:
             raise ValueError(
@@ -75,6 +74,7 @@ class Run:
         if self.trunk:
             packs.initialize(self.model, self.trunk, self.expert_packs)
         self.model.train_only(config.domains, shared=self.trunk is None)
+        self.preprocessing = {domain: self._preprocessing(info) for domain, info in self.infos.items()}
         self.train_sources = [self._source(domain, config.train_splits) for domain in config.domains]
         self.val_sources = [self._source(domain, ("val",)) for domain in config.domains if self._measures(domain)]
         self.features = KeptFeatures(self.model, self.base) if self._features_stay() else None
@@ -157,7 +157,12 @@ class Run:
         config = self.config
         num_train = info.num_examples(config.train_splits)
         recipe = recipe_for(
-            config.recipe, info.name, num_train, config.init_from is None, config.architecture.method
+            config.recipe,
+            info.name,
+            info.num_classes,
+            num_train,
+            config.init_from is None,
+            config.architecture.method,
         )
         if len(config.domains) > 1:  # images of a mixed batch have one size
             recipe = dataclasses.replace(recipe, crop="random")
@@ -171,16 +176,10 @@ class Run:
         return dataclasses.replace(recipe, **overrides)
 
     def _preprocessing(self, info) -> Preprocessing:
-        recipe = self.recipes[info.name]
-        side = round(self.config.image_size * 9 / 8)
-        height, width = (2 * side, side) if recipe.crop == "tall" else (side, side)
-        train = (self.config.image_size,) * 2 if recipe.crop == "random" else (height, width)
-        published = DECATHLON.get(info.name)
-        if published and published.num_classes == info.num_classes:
-            mean, std = published.mean, published.std
-        else:
-            mean, std = tuple(info.pixel_mean), tuple(info.pixel_std)
-        return Preprocessing(height, width, *train, mean, std)
+        sizes = self.recipes[info.name].sizes(self.config.image_size, self.model.backbone.total_stride)
+        facts = published(info.name, info.num_classes)
+        mean, std = (facts.mean, facts.std) if facts else (tuple(info.pixel_mean), tuple(info.pixel_std))
+        return Preprocessing(*sizes.evaluation, *sizes.train, mean, std, *sizes.cover)
 
     def _source(self, domain, splits) -> Source:
         return Source.of(self.config.data_dir, self.infos[domain], splits, self.preprocessing[domain])
