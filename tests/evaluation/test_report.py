@@ -13,11 +13,12 @@ import pytest
 from small_domains import CLASSES, SIZES
 from small_network import small
 
-from tfmdl.config import Preprocessing, RunConfig, write_json
+from tfmdl.config import Preprocessing, RunConfig
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.files import read_tensors, write_json, write_tensors
 from tfmdl.model import MultiDomainClassifier
-from tfmdl.packs import read_tensors, write_pack, write_tensors, write_trunk
+from tfmdl.packs import write_pack, write_trunk
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOMAINS = ("base", "tiny")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfmdl.packs import read_tensors
+from tfmdl.files import read_tensors
 from tfmdl.training.checkpoints import KEEP, Checkpoints, collect, restore
 
 

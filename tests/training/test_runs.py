@@ -19,8 +19,9 @@ from tfmdl.cli import report_errors
 from tfmdl.config import RunConfig, load_config
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import SHARED
+from tfmdl.files import read_tensors
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
-from tfmdl.packs import load_model, read_pack, read_tensors, read_trunk, write_trunk
+from tfmdl.packs import load_model, read_pack, read_trunk, write_trunk
 from tfmdl.sharing import METHODS
 from tfmdl.training import devices
 from tfmdl.training.loop import Run, train

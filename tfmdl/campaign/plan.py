@@ -9,8 +9,8 @@ import json
 import pathlib
 import shlex
 
-from tfmdl.config import write_json
 from tfmdl.data.records import DatasetInfo
+from tfmdl.files import write_json
 from tfmdl.packs import PACKS_DIR
 from tfmdl.recipes import recipe_for
 from tfmdl.sharing import METHODS

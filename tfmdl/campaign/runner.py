@@ -10,7 +10,7 @@ import time
 
 from tfmdl.campaign.costs import Costs, duration
 from tfmdl.campaign.plan import PlannedRun
-from tfmdl.locks import is_locked
+from tfmdl.files import is_locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRAIN = str(ROOT / "train.py")

@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from tfmdl.config import write_json
+from tfmdl.files import write_json
 
 
 def read_labels(labels_dir: str | os.PathLike, domain: str, category_ids: list[int]) -> dict[int, int]:

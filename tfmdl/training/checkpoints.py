@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from tfmdl.packs import write_tensors
+from tfmdl.files import write_tensors
 
 KEEP = 2
 

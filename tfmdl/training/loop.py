@@ -10,14 +10,14 @@ import numpy as np
 
 import tfmdl
 from tfmdl import packs
-from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json, write_text
+from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config
 from tfmdl.data import records
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_records
 from tfmdl.domains import published
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone
-from tfmdl.locks import locked
+from tfmdl.files import locked, write_json, write_text
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.recipes import Recipe, recipe_for
 from tfmdl.sharing import METHODS
