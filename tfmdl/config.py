@@ -7,7 +7,7 @@ import pathlib
 from tfmdl.domains import check_name
 from tfmdl.files import read_json
 from tfmdl.model import Architecture
-from tfmdl.typed import check_types
+from tfmdl.typed import check_types, naming_file
 
 CONFIG_FILE = "config.json"
 MAY_TRAIN_ON = ("train", "val")
@@ -192,7 +192,5 @@ def load_config(workdir: str | os.PathLike) -> RunConfig:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no run of train.py here")
     content = read_json(path)
-    try:
+    with naming_file(path):
         return RunConfig.from_json(content["run"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a configuration of this tool ({error})") from error

@@ -11,7 +11,6 @@ Where a method mixes the kernels of several domains, the experts, a pack holds n
 by fingerprint. A domain without gates is given such as let its own kernels through, and nothing else.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -26,7 +25,7 @@ from tfmdl.domains import SHARED, check_name
 from tfmdl.files import fingerprint, read_tensors, write_tensors
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.sharing import METHODS
-from tfmdl.typed import check_types
+from tfmdl.typed import check_types, naming_file
 
 TRUNK_FILE = "trunk.safetensors"
 PACKS_DIR = "packs"
@@ -56,7 +55,7 @@ class Trunk:
     fingerprint: str
 
     def __post_init__(self):
-        with _named(self.path):
+        with naming_file(self.path):
             check_types(self)
             check_name(self.base_domain)
             _check_fingerprint("fingerprint", self.fingerprint)
@@ -116,6 +115,21 @@ class Pack:
     tensors: dict[str, np.ndarray]
     experts: tuple[Expert, ...] = ()
 
+    def __post_init__(self):
+        with naming_file(self.path):
+            check_types(self)
+            check_name(self.domain)
+            _check_fingerprint("trunk_fingerprint", self.trunk_fingerprint)
+            classes, bias = len(self.label_names), self.tensors.get("head/bias")
+            if bias is not None and bias.shape != (classes,):
+                raise ValueError(f"`label_names` must be {bias.size}, one a class of the head; received {classes}")
+            if len(self.category_ids) != classes or len(set(self.category_ids)) != classes:
+                received = reprlib.repr(self.category_ids)
+                raise ValueError(f"`category_ids` must be {classes}, one a class, each once; received {received}")
+            if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+                raise ValueError(f"`accuracy` must be in 0..1; received {self.accuracy}")
+            _check_values(self.tensors)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of `tensors`."""
@@ -155,7 +169,7 @@ def read_trunk(path: str | os.PathLike) -> Trunk:
             raise FileNotFoundError(f"{path}: has no {TRUNK_FILE}; either the run is not finished or it added a domain")
         path = path / TRUNK_FILE
     tensors, header = _read_kind(path, "trunk")
-    with _complete(path):
+    with naming_file(path):
         base_domain, architecture = header["base_domain"], Architecture(**header["architecture"])
     return Trunk(str(path), base_domain, architecture, tensors, fingerprint(tensors))
 
@@ -203,7 +217,7 @@ def write_pack(
 def read_pack(path: str | os.PathLike) -> Pack:
     """Reads one pack file; errors as `read_tensors` and `Pack`, and ValueError if the file is not a pack."""
     tensors, header = _read_kind(path, "pack")
-    with _complete(path):
+    with naming_file(path):
         fields = {
             "path": str(path),
             "domain": header["domain"],
@@ -533,23 +547,6 @@ def _read_kind(path, kind):
     if header.get("kind") != kind:
         raise ValueError(f"{path}: is a {header.get('kind')}, not a {kind}")
     return tensors, header
-
-
-@contextlib.contextmanager
-def _complete(path):
-    """Names the file whose header lacks something, or has what this version does not know."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its header is not one of this version of the tool ({error})") from error
-
-
-@contextlib.contextmanager
-def _named(path):
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _check_fingerprint(name, value):
