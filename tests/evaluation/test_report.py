@@ -189,6 +189,20 @@ def test_classes_of_one_name_are_told_apart(runs, data_dir, tmp_path):
     assert {key: entry["total"] for key, entry in per_class.items()} == {"crane (70)": 7, "crane (80)": 6}
 
 
+@pytest.mark.parametrize("composed", [False, True])
+def test_an_answer_that_is_not_finite_is_refused_by_domain_and_image(composed, runs, data_dir, tmp_path):
+    """Of weights that are: an accuracy would be a number like any other."""
+    shutil.copytree(runs, tmp_path / "runs")
+    path = tmp_path / "runs" / "tiny" / "packs" / "tiny.safetensors"
+    tensors, header = read_tensors(path)
+    tensors["head/kernel"] = np.full_like(tensors["head/kernel"], 3e38)
+    write_tensors(path, tensors, header)
+    folders = tuple(str(tmp_path / "runs" / domain) for domain in DOMAINS)
+    which = {"trunk": folders[0], "pack_paths": folders} if composed else {"workdirs": folders}
+    with pytest.raises(FloatingPointError, match=r"domain 'tiny': the network's answer to image \d+ is not finite"):
+        evaluate(Request(str(data_dir), "val", **which))
+
+
 def test_the_command(runs, data_dir, tmp_path):
     """A table and a file; and one line for what cannot be scored."""
 
