@@ -52,7 +52,7 @@ MAY_IMPORT_TENSORFLOW = (
     "data_prep",
 )
 
-DATA_PREP_MAY_IMPORT = ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.data.records")
+DATA_PREP_MAY_IMPORT = ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.outside", "tfmdl.data.records")
 
 
 def sources():

@@ -10,8 +10,10 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, UnidentifiedImageError
 from rich.table import Table
+from rich.text import Text
 
 from tfmdl.cli import report_errors, table_console
+from tfmdl.outside import printable
 from tfmdl.serving.remote import GrpcClient, RefusedError, RestClient, classify_files, classify_pixels
 
 
@@ -60,7 +62,8 @@ def table_of(paths: list[str], answers: list[dict], top: int) -> Table:
     for path, answer in zip(paths, answers, strict=True):
         best = zip(answer["label"], answer["probability"], answer["class_id"], strict=True)
         cells = [cell for label, share, own in best if own >= 0 for cell in (label, f"{share:.3f}")]
-        table.add_row(path, *cells[: 2 * top])
+        # Neither markup of rich's nor what a terminal obeys.
+        table.add_row(*(Text(printable(cell)) for cell in (path, *cells[: 2 * top])))
     return table
 
 

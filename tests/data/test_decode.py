@@ -1,6 +1,7 @@
 """A window of an image is the part of the decoded image, at the size that evaluation wants."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from small_domains import encode
 
-from tfmdl.data.decode import decode_window, decode_windows, normalize
+from tfmdl.data.decode import decode_window, decode_windows, format_of, normalize, size_of
 
 
 def window_of(encoded, shape, cover, window, offset=(0, 0)):
@@ -97,3 +98,26 @@ def test_normalisation_is_plain_arithmetic(rng):
     mean, std = np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.3, 0.4])
     found = normalize(pixels[None], tuple(mean), tuple(std)).numpy()[0]
     np.testing.assert_allclose(found, (pixels / 255 - mean) / std, atol=1e-5)
+
+
+def segment(marker, data):
+    return b"\xff" + bytes([marker]) + (len(data) + 2).to_bytes(2, "big") + data
+
+
+@pytest.mark.parametrize("before", [b"junk", b"\xff" * 9, b"\0" * 5000, "COM", "APP1"], ids=str)
+def test_the_size_of_a_jpeg_is_that_of_what_is_decoded(before, rng):
+    """Whatever stands before its header: something that is none, or hides one of another size."""
+    encoded = encode(noise(rng, 9, 23), "jpeg")
+    small = encoded[encoded.index(b"\xff\xc0") :]
+    decoy = {"COM": segment(0xFE, small[:19]), "APP1": segment(0xE1, b"Exif\0\0\xff\xd8" + small)}.get(before, before)
+    hidden = encoded[:2] + segment(0xE0, b"") + decoy + encode(noise(rng, 30, 41), "jpeg")[2:]
+    assert size_of(tf.constant(hidden), format_of(tf.constant(hidden))).numpy().tolist() == [30, 41]
+    assert tf.io.decode_jpeg(hidden).shape == (30, 41, 3)
+
+
+def test_what_a_png_begins_with_is_its_header(rng):
+    """TensorFlow decodes one whose header comes later, too: what is read of its size is then something else's."""
+    encoded = encode(noise(rng, 5, 4), "png")
+    later = encoded[:8] + b"\0\0\0\0abCd" + zlib.crc32(b"abCd").to_bytes(4, "big") + encoded[8:]
+    assert tf.io.decode_png(later).shape == (5, 4, 3)
+    assert format_of(tf.constant([encoded, later])).numpy().tolist() == [b"png", b""]

@@ -1,14 +1,12 @@
 """An export answers as evaluation does, and refuses by row and reason."""
 
 import dataclasses
-import io
 import struct
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from made import ALL, ENCODERS, MIXED, NUM_CLASSES, PAIR, label_names
-from PIL import Image
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -16,7 +14,6 @@ from tfmdl.data import records
 from tfmdl.data.decode import decode_window
 from tfmdl.data.pipeline import Source, evaluation_batches
 from tfmdl.model import Architecture, MultiDomainClassifier
-from tfmdl.serving.images import MAX_PIXELS, frame_pixels, pixels_needed
 from tfmdl.serving.signatures import Served, build_module
 
 
@@ -286,7 +283,7 @@ def headed(width, height, image_format="png"):
     if image_format == "gif":
         return b"GIF89a" + struct.pack("<HH", width, height) + bytes(20)
     if image_format == "bmp":
-        return b"BM" + bytes(16) + struct.pack("<ii", width, height) + bytes(40)
+        return b"BM" + bytes(12) + struct.pack("<iiihhi", 40, width, height, 1, 24, 0) + bytes(40)
     frame = GOOD.index(b"\xff\xc0")
     return GOOD[: frame + 5] + struct.pack(">HH", height, width) + GOOD[frame + 9 :]
 
@@ -347,31 +344,6 @@ def test_a_damaged_image_does_not_hide_the_limit_of_size(signatures):
     """The row that is named first is right, whatever else is wrong with others."""
     images = [headed(10000, 10001), GOOD, GOOD[:4]]
     assert_refused(signatures["serving_default"], "row 2", "is damaged", image_bytes=images, domain=["base"] * 3)
-
-
-def test_an_image_as_large_as_may_be_is_none_too_large():
-    side = int(MAX_PIXELS**0.5)
-    assert pixels_needed(tf.constant([side, side]), (72, 72)) <= MAX_PIXELS
-    assert pixels_needed(tf.constant([side, side + 1]), (72, 72)) > MAX_PIXELS
-    # Resized to cover 72x72, a line of 5,000 pixels has 72 x 360,000.
-    assert pixels_needed(tf.constant([1, 5000]), (72, 72)) == 72 * 360000
-
-
-def test_all_frames_of_a_gif_count(signatures):
-    """Whatever stands between them: palettes, comments, long data."""
-    rng = np.random.default_rng(0)
-    frames = [Image.fromarray(rng.integers(0, 256, (60, 50, 3), "uint8")) for _ in range(3)]
-    file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], comment=b"x" * 700, optimize=False)
-    encoded = file.getvalue()
-    assert frame_pixels(tf.constant(encoded)) == 3 * 60 * 50
-    assert frame_pixels(tf.constant(encoded[: len(encoded) // 2])) in (60 * 50, 2 * 60 * 50)
-    assert frame_pixels(tf.constant(b"GIF89a")) == 0
-    signatures["serving_default"](image_bytes=tf.constant([encoded]), domain=tf.constant(["base"]))
-    # Frames of 65,535 x 65,535 on a screen of one pixel.
-    place = encoded.index(b"\x2c\x00\x00\x00\x00")
-    bomb = encoded[:6] + b"\x01\x00\x01\x00" + encoded[10 : place + 5] + b"\xff" * 4 + encoded[place + 9 :]
-    assert_refused(signatures["serving_default"], "row 0", "in all frames", image_bytes=[bomb], domain=["base"])
 
 
 def test_rows_that_do_not_pair_up_are_refused(signatures):

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+import resource
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,9 +15,11 @@ import tensorflow as tf
 from made import ARCHITECTURE, NUM_CLASSES, PAIR, SIZES, label_names, make_runs, moved, preprocessing
 
 from tfmdl import export as exporting
+from tfmdl.cli import report_errors
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import read_pack, write_pack, write_trunk
 from tfmdl.serving.assets import MANIFEST
+from tfmdl.serving.limits import RULES
 from tfmdl.serving.source import from_export, from_runs
 from tfmdl.serving.versions import GRAPH, newest, prune, versions_of
 from tfmdl.serving.writer import Options, write_export
@@ -47,6 +51,7 @@ def test_the_model_card_has_data_accuracies_parameters_and_license(runs, data_di
     card = (done.path / "assets" / "MODEL_CARD.md").read_text()
     assert "License: CC BY 4.0, Somebody\n" in card
     assert "| base | 3 | 40 | 50.0 % | 16x16 |" in card and "| tiny | 2 | 40 | 60.0 % | 16x16 |" in card
+    assert all(rule in card for rule in RULES.values())
     assert f"{sum(int(np.prod(v.shape)) for v in source.model.variables if 'moving' not in v.path):,} in all" in card
     with pytest.raises(ValueError, match="other classes than"):
         wrong = dataclasses.replace(
@@ -85,18 +90,59 @@ def test_a_smaller_export_is_checked_against_the_live_model(options, largest, ru
         from_export(tmp_path)
 
 
-def test_an_export_that_fails_its_check_leaves_nothing(runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (0.5, "differ by 0.*expected at most 1e-05"),
+        (np.nan, "answers for domain 'upright': expected finite numbers; received nan"),
+    ],
+    ids=["other", "not a number"],
+)
+def test_an_export_that_fails_its_check_leaves_nothing(added, message, runs, tmp_path, monkeypatch):
     """The live model changes after the graph was written: its probabilities are others."""
     source = from_runs(trunk=str(runs), pack_paths=[str(runs / "packs" / "upright.safetensors")])
     save = tf.saved_model.save
 
     def change_then_save(*args, **kwargs):
-        source.model.head.biases["upright"].variable("upright").assign_add([0.5, -0.5, 0.0])
+        source.model.head.biases["upright"].variable("upright").assign_add([added, -added, 0.0])
         save(*args, **kwargs)
 
     monkeypatch.setattr(tf.saved_model, "save", change_then_save)
-    with pytest.raises(ValueError, match="differ by 0.*expected at most 1e-05"):
+    with pytest.raises(ValueError, match=message):
         write_export(source, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("head/bias/upright", "probabilities"), ("backbone/stem_conv/depthwise/kernel/upright", "features")],
+)
+def test_a_model_that_answers_with_what_is_no_number_is_refused(path, told, runs, tmp_path):
+    packs = [str(runs / "packs" / f"{domain}.safetensors") for domain in ("base", "upright")]
+    source = from_runs(trunk=str(runs), pack_paths=packs)
+    (variable,) = (variable for variable in source.model.variables if variable.path == path)
+    variable.assign(np.full(variable.shape, np.nan))
+    with pytest.raises(ValueError, match=f"{told} of domain 'upright': expected finite numbers; received nan"):
+        write_export(source, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def files_of_at_most():
+    """Returns a function that sets how many bytes a file may have, as a disk that is full would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [100, 20_000, 200_000])
+def test_a_full_disk_is_one_error_and_leaves_nothing(size, runs, tmp_path, files_of_at_most, capsys):
+    source = from_runs(trunk=str(runs), pack_paths=[str(runs / "packs" / "upright.safetensors")])
+    files_of_at_most(size)
+    with pytest.raises(SystemExit), report_errors():
+        write_export(source, tmp_path)
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path}/1: cannot be written (") and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -179,6 +225,52 @@ def test_what_comes_out_of_an_export_is_what_went_in(exported, runs):
         assert pack.tensors.keys() == wanted.tensors.keys()
         assert all(np.array_equal(pack.tensors[slot], value) for slot, value in wanted.tensors.items())
         assert dataclasses.replace(pack, path="", tensors={}) == dataclasses.replace(wanted, path="", tensors={})
+
+
+DAMAGED = {
+    "cut off": (MANIFEST, lambda text: text[:-20]),
+    "empty": (MANIFEST, lambda text: ""),
+    "a list": (MANIFEST, lambda text: "[]"),
+    "deep": (MANIFEST, lambda text: "[" * 100_000),
+    "NaN": (MANIFEST, lambda text: text.replace('"next_domain_id": 6', '"next_domain_id": NaN')),
+    "no size": (MANIFEST, lambda text: text.replace('"size"', '"sizes"')),
+    "no domains": (MANIFEST, lambda text: changed(text, domains=[])),
+    "domains by number": (MANIFEST, lambda text: changed(text, domains=5)),
+    "a domain elsewhere": (MANIFEST, lambda text: changed(text, domains=["../base"], domain_ids={"../base": 0})),
+    "an id for two": (MANIFEST, lambda text: changed(text, domain_ids=dict.fromkeys(NUM_CLASSES, 1))),
+    "ids of text": (MANIFEST, lambda text: changed(text, domain_ids=dict.fromkeys(NUM_CLASSES, "1"))),
+    "an id again": (MANIFEST, lambda text: changed(text, next_domain_id=2)),
+    "an architecture of text": (MANIFEST, lambda text: changed(text, architecture="resnet")),
+    "an unknown method": (MANIFEST, lambda text: changed(text, architecture={"method": "none"})),
+    "folded by number": (MANIFEST, lambda text: changed(text, folded=1)),
+    "a domain cut off": ("assets/domains/base.json", lambda text: text[:-20]),
+    "labels of numbers": ("assets/domains/base.json", lambda text: changed(text, label_names=[1, 2])),
+    "accuracy of text": ("assets/domains/base.json", lambda text: changed(text, accuracy="high")),
+    "no preprocessing": ("assets/domains/base.json", lambda text: changed(text, preprocessing=None)),
+    "fewer labels": ("assets/domains/base.json", lambda text: changed(text, label_names=["a", "b"])),
+    "another network": (MANIFEST, lambda text: text.replace('"width": 4', '"width": 6')),
+    "a graph cut off": (GRAPH, lambda text: text[:1000]),
+    "variables cut off": ("variables/variables.data-00000-of-00001", lambda text: text[:1000]),
+}
+OF_THE_WHOLE = ("fewer labels", "another network", "a graph cut off", "variables cut off")
+
+
+def changed(text, **fields):
+    return json.dumps({**json.loads(text), **fields})
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_export_is_one_line_that_names_the_file(name, exported, tmp_path, capsys):
+    version = shutil.copytree(exported, tmp_path / "1")
+    file, change = DAMAGED[name]
+    before = (version / file).read_text("latin-1")
+    (version / file).write_text(change(before), "latin-1")
+    assert (version / file).read_text("latin-1") != before
+    capsys.readouterr()
+    with pytest.raises(SystemExit), report_errors():
+        from_export(tmp_path)
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {version if name in OF_THE_WHOLE else version / file}: ") and err.count("\n") == 1
 
 
 # Versions

@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-# What an image file of each format begins with: all formats that TensorFlow decodes.
-MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF8", "bmp": b"BM"}
+# What an image file of each format begins with: all formats that TensorFlow decodes. A PNG begins with its header, of
+# 13 bytes: TensorFlow would also find one that comes later, whose size stands elsewhere.
+MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "gif": b"GIF8", "bmp": b"BM"}
 
 
 def decode_window(encoded, height, width, cover, window, offset):

@@ -17,6 +17,7 @@ from tfmdl import params
 from tfmdl.data.records import DatasetInfo, converted_domains
 from tfmdl.files import write_json
 from tfmdl.serving.check import Request
+from tfmdl.serving.limits import RULES
 from tfmdl.serving.signatures import SERVING_DEFAULT, size_of_pack
 
 MANIFEST = "assets/export.json"
@@ -83,6 +84,7 @@ def write_model_card(
     form = ", normalisation folded" if manifest["folded"] else ""
     base = manifest["base_domain"]
     table = "\n".join(rows)
+    limits = "\n".join(f"* {rule};" for rule in RULES.values())
     many = f"{len(packs)} visual domains" if len(packs) > 1 else "one visual domain"
     text = f"""# Model card
 
@@ -100,6 +102,10 @@ License: {license_line or "not stated"}
 
 It answers for images of its domains only, and the domain has to be known: asked for a picture of anything else, it
 still names one of the domain's classes. Accuracies are those of the training runs on their val split.
+
+An image file that could cost more than a photo does is refused before it is decoded. Of an image
+
+{limits}
 """
     (folder / "assets" / "MODEL_CARD.md").write_text(text)
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from tfmdl.data.records import UNKNOWN_LABEL, serialize_example
 from tfmdl.packs import Pack
-from tfmdl.serving.samples import Sample, live_answers
+from tfmdl.serving.remote import reason_of
+from tfmdl.serving.samples import Sample, check_finite, live_answers
 from tfmdl.serving.signatures import FEATURES, SERVE_IMAGES, SERVING_DEFAULT, TF_EXAMPLE, Served, pixel_names
 
 
@@ -71,28 +72,44 @@ def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list
 
 
 def ask(signatures, request: Request) -> dict[str, np.ndarray]:
-    """Returns what the signature of a loaded export answers."""
+    """Returns what the signature of a loaded export answers.
+
+    Raises:
+        ValueError: if it refuses the request.
+    """
     inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
-    return {name: value.numpy() for name, value in signatures[request.signature](**inputs).items()}
+    try:
+        return {name: value.numpy() for name, value in signatures[request.signature](**inputs).items()}
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"signature {request.signature!r} refuses a sample: {reason_of(error.message)}") from error
 
 
 def largest_difference(signatures, requests: list[Request]) -> float:
     """Returns by how much probabilities of a loaded export differ from those that are wanted, at most.
 
     Raises:
-        ValueError: if an answer is not of the form that it has to have: labels that do not fit, say.
+        ValueError: if an answer is not of the form that it has to have: labels that do not fit, say, or a probability
+            that is not a finite number.
     """
     return max(_difference(request, ask(signatures, request)) for request in requests if request.signature != FEATURES)
 
 
 def features_difference(signatures, requests: list[Request]) -> float:
-    """Returns by how much features differ from those that are wanted, at most, relative to the largest of a row."""
+    """Returns by how much features differ from those that are wanted, at most, relative to the largest of a row.
+
+    Raises:
+        ValueError: if a feature is not a finite number.
+    """
     largest = 0.0
     for request in requests:
         if request.signature == FEATURES:
-            wanted = np.stack(request.wanted)
-            apart = np.abs(ask(signatures, request)["features"] - wanted).max(axis=1)
-            largest = max(largest, float((apart / np.abs(wanted).max(axis=1)).max()))
+            for pack, wanted, features in zip(
+                request.packs, request.wanted, ask(signatures, request)["features"], strict=True
+            ):
+                check_finite(features, f"features that the export has of domain {pack.domain!r}")
+                # All may be zero.
+                scale = max(np.abs(wanted).max(), np.finfo("float32").tiny)
+                largest = max(largest, float(np.abs(features - wanted).max() / scale))
     return largest
 
 
@@ -120,6 +137,7 @@ def _difference(request, answer):
     labelled = "label" in answer
     for row, (pack, wanted) in enumerate(zip(request.packs, request.wanted, strict=True)):
         probability, class_id = answer["probability"][row], answer["class_id"][row]
+        check_finite(probability, f"probabilities that {request.signature!r} answers for domain {pack.domain!r}")
         own = class_id >= 0
         best = np.sort(wanted)[::-1][: len(class_id)]
         if own.sum() != len(best):

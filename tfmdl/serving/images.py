@@ -2,11 +2,9 @@
 
 import tensorflow as tf
 
-from tfmdl.data.decode import decode_window, format_of, size_of
+from tfmdl.data.decode import format_of, size_of, window_of_images
+from tfmdl.serving.limits import MAX_BYTES, RULES, fault_of, pixels_told
 from tfmdl.serving.refusal import refuse_rows
-
-# An image with more is refused before it is decoded: of that many, decoding and resizing take some 400 MB.
-MAX_PIXELS = 25_000_000
 
 ENCODED = "image/encoded"
 
@@ -31,82 +29,32 @@ def decode_rows(encoded, domain, cover, size, offset):
         return tf.strings.join(["the image of ", length, " bytes for domain [", domain[row], "] ", *fault])
 
     encoded = refuse_rows(encoded, formats == "", lambda row: described(row, "is no JPEG, PNG, GIF or BMP file"))
+    too_long = tf.strings.length(encoded) > MAX_BYTES
+    encoded = refuse_rows(encoded, too_long, lambda row: described(row, f"is too long: {RULES['bytes']}"))
 
     def decode(row):
-        sides = size_of(encoded[row], formats[row])
+        file, sides = encoded[row], size_of(encoded[row], formats[row])
         tf.debugging.assert_positive(sides)
-        needed = tf.cond(
-            formats[row] == "gif",
-            lambda: tf.maximum(pixels_needed(sides, cover[row]), frame_pixels(encoded[row])),
-            lambda: pixels_needed(sides, cover[row]),
-        )
-        fits = needed <= MAX_PIXELS
-        image = tf.cond(
-            fits,
-            lambda: decode_window(encoded[row], sides[0], sides[1], cover[row], size, offset[row]),
-            lambda: tf.zeros((*size, 3), tf.uint8),
-        )
-        return row, fits, sides, image
+        fault = fault_of(file, formats[row], sides, cover[row])
 
-    blank = (tf.constant(True), tf.constant([0, 0]), tf.zeros((*size, 3), tf.uint8))
-    whole, (fits, sides, images) = _survivors(decode, rows, blank)
+        def window():
+            image = tf.io.decode_image(file, channels=3, expand_animations=False)
+            # A GIF may be cut off before its largest frame.
+            tf.debugging.assert_equal(tf.shape(image)[:2], sides)
+            return window_of_images(image[None], cover[row], size, offset[row])[0]
+
+        return row, fault, sides, tf.cond(fault == "", window, blank)
+
+    def blank():
+        return tf.zeros((*size, 3), tf.uint8)
+
+    whole, (faults, sides, images) = _survivors(decode, rows, (tf.constant(""), tf.constant([0, 0]), blank()))
     images = refuse_rows(images, ~whole, lambda row: described(row, "is damaged: it does not decode"))
 
-    def too_large(row):
-        height, width = tf.unstack(tf.strings.as_string(sides[row]))
-        return described(row, "has ", height, "x", width, " pixels (height x width): ", too_many(cover[row]))
+    def rule(row):
+        return described(row, pixels_told(sides[row], cover[row]), faults[row])
 
-    return refuse_rows(images, ~fits, too_large)
-
-
-def too_many(cover):
-    """Returns the rule that `MAX_PIXELS` makes, for messages, a scalar string."""
-    height, width = tf.unstack(tf.strings.as_string(cover))
-    rule = f"at most {MAX_PIXELS} are taken, in all frames and when it is resized to cover "
-    return tf.strings.join([rule, height, "x", width])
-
-
-def pixels_needed(sides, cover):
-    """Returns how many pixels an image has, as it is or resized to cover a size: the larger number, float64.
-
-    Args:
-        sides: int32 (2,), height and width of the image, positive.
-        cover: int32 (2,), height and width of the size.
-    """
-    sides = tf.cast(sides, tf.float64)
-    scale = tf.reduce_max(tf.cast(cover, tf.float64) / sides)
-    return tf.reduce_prod(sides) * tf.maximum(scale**2, 1.0)
-
-
-def frame_pixels(encoded):
-    """Returns how many pixels all frames of a GIF file have, float64: decoding the first one takes memory for all.
-
-    Args:
-        encoded: Scalar string, the file. Where it ends early or makes no sense, what came before is counted.
-    """
-    data = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
-    end = tf.size(data)
-    data = tf.concat([data, tf.zeros(16, tf.int32)], axis=0)  # a block may be cut off
-
-    def table(flags):
-        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags & 7), 0)
-
-    # One step a block. Data, which pictures and extensions both have, is a chain of blocks of up to 255 bytes.
-    def step(at, in_data, pixels):
-        first = data[at]
-        width, height = (data[at + byte] + 256 * data[at + byte + 1] for byte in (5, 7))
-        is_picture, is_extension = ~in_data & (first == 0x2C), ~in_data & (first == 0x21)
-        length = tf.where(is_picture, 11 + table(data[at + 9]), tf.where(is_extension, 2, end))
-        pixels += tf.where(is_picture, tf.cast(width, tf.float64) * tf.cast(height, tf.float64), 0.0)
-        return (
-            tf.minimum(at + tf.where(in_data, 1 + first, length), end),
-            tf.where(in_data, first != 0, is_picture | is_extension),
-            pixels,
-        )
-
-    start = tf.minimum(13 + table(data[10]), end)
-    state = (start, tf.constant(False), tf.constant(0.0, tf.float64))
-    return tf.while_loop(lambda at, *_: at < end, step, state)[2]
+    return refuse_rows(images, faults != "", rule)
 
 
 def encoded_images(examples):

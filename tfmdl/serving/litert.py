@@ -23,6 +23,7 @@ from tfmdl.serving.network import FoldedClassifier
 from tfmdl.serving.samples import live_answers, samples_of
 from tfmdl.serving.signatures import size_of_pack
 from tfmdl.serving.source import Source
+from tfmdl.serving.versions import naming
 from tfmdl.serving.writer import Options
 
 try:
@@ -68,7 +69,7 @@ def write_litert(source: Source, export_dir: str | os.PathLike, options: Options
     folder = pathlib.Path(export_dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     done, moves = [], []
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
+    with naming(folder), tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
         for precision, suffix in (("float32", ""), ("int8", "_int8")):
             content = _converted(source.model, pack, precision)
             difference = float(np.abs(_run(content, images) - wanted).max())

@@ -1,31 +1,42 @@
-"""Asking a served model, over TensorFlow Serving's REST and gRPC interfaces."""
+"""Asking a served model, over TensorFlow Serving's REST and gRPC interfaces.
+
+What a server sends may be anything: its size is bounded, its form checked, and what is shown of it made plain.
+"""
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterator
 
 import numpy as np
 import requests
 
+from tfmdl.outside import parse_json, printable
+
+MAX_REPLY = 100_000_000  # bytes; the features of a thousand images are a tenth
 _URL = re.compile(r"https?://[^/]+/v1/models/[^/:]+(/(versions|labels)/[^/:]+)?")
 _GRPC = re.compile(r"[^/\s]+:\d+")
-_ROW = re.compile(r"row (\d+): (.*)", re.DOTALL)
+_ROW = re.compile(r"row (\d{1,9}): (.*)", re.DOTALL)
+_TOLD = 2000  # characters of what a server says
+
+_EXPECTED = "expected an answer of TensorFlow Serving"
 
 Answers = list[dict]  # a row an image: label, probability and class_id, lists, the most probable class first
 
 
 class RefusedError(ValueError):
-    """What the server said to a request that it did not answer.
+    """What the server said to a request that it did not answer, on one line and without what terminals obey.
 
     Attributes:
         row: Which row of the request it is about, or None.
     """
 
-    def __init__(self, message: str):
+    def __init__(self, message: str, rows: int = 0):
+        """Takes the message, and how many rows were sent: of these it may name one."""
         found = _ROW.fullmatch(message)
-        self.row = int(found[1]) if found else None
-        super().__init__(found[2] if found else message)
+        self.row = int(found[1]) if found and int(found[1]) < rows else None
+        super().__init__(printable((message if self.row is None else found[2])[:_TOLD]))
 
 
 class RestClient:
@@ -42,35 +53,56 @@ class RestClient:
     def __init__(self, url: str, timeout: float = 60.0):
         if not _URL.fullmatch(url):
             raise ValueError(f"--url must be http://HOST:PORT/v1/models/NAME; received {url!r}")
-        self.url, self.timeout = url, timeout
+        self.name = self.url = url
+        self.timeout = timeout
         self._session = requests.Session()
 
     def predict(self, signature: str, rows: list[dict]) -> Answers:
         """Returns the answers to `rows`, each the inputs of one image by name: bytes, str, int or an array.
 
         Raises:
-            ConnectionError: if no server answers.
-            RefusedError: if it answers with an error.
+            ConnectionError: if no server answers, or not to the end.
+            RefusedError: if it answers with an error, or with what is no answer.
         """
+        status, body = self._post(rest_body(signature, rows))
+        if status == 404:
+            raise RefusedError(f"{self.url}: no such model or version on this server: {_rest_error(body)}")
+        if status == 400:
+            raise RefusedError(reason_of(_rest_error(body)), len(rows))
+        if status != 200:
+            raise RefusedError(f"{self.url}: {_EXPECTED}; received HTTP status {status}: {_rest_error(body)}")
         try:
-            response = self._session.post(f"{self.url}:predict", data=rest_body(signature, rows), timeout=self.timeout)
+            content = parse_json(body, self.url)
+        except ValueError as error:
+            raise RefusedError(f"{error}: {_EXPECTED}; received {body[:200]!r}") from None
+        answers = content.get("predictions") if isinstance(content, dict) else None
+        if not isinstance(answers, list):
+            raise RefusedError(f"{self.url}: {_EXPECTED}, a list of predictions; received {body[:200]!r}")
+        if len(answers) != len(rows):
+            raise RefusedError(f"{self.url}: expected {len(rows)} answers, one an image; received {len(answers)}")
+        return answers
+
+    def _post(self, body):
+        """Returns status and body of the server's reply."""
+        reply = None
+        try:
+            with self._session.post(
+                f"{self.url}:predict", data=body, timeout=self.timeout, stream=True, allow_redirects=False
+            ) as response:
+                reply = bytearray()
+                for part in response.iter_content(1 << 16):
+                    reply += part
+                    if len(reply) > MAX_REPLY:
+                        raise RefusedError(f"{self.url}: expected at most {MAX_REPLY} bytes; received more")
+                return response.status_code, bytes(reply)
         except requests.Timeout:
             raise ConnectionError(f"{self.url}: no answer within {self.timeout:g} seconds (--timeout)") from None
-        except requests.ConnectionError as error:
-            raise ConnectionError(
-                f"{self.url}: cannot connect; is the server running there? ({_root(error)})"
-            ) from None
-        if response.status_code == 404:
-            raise RefusedError(f"{self.url}: no such model or version on this server: {_rest_error(response.text)}")
-        if response.status_code != 200:
-            raise RefusedError(_reason(_rest_error(response.text)))
-        try:
-            answers = response.json()["predictions"]
-        except (ValueError, KeyError, TypeError):
-            raise RefusedError(f"{self.url}: this is no TensorFlow Serving; it says {response.text[:200]!r}") from None
-        if len(answers) != len(rows):
-            raise RefusedError(f"{self.url}: {len(answers)} answers to {len(rows)} images")
-        return answers
+        except requests.RequestException as error:
+            if reply is None and isinstance(error, requests.ConnectionError):
+                fault = f"cannot connect; is the server running there? ({_root(error)})"
+            else:
+                fault = f"{_EXPECTED}, whole; received {_root(error)}"
+            raise ConnectionError(f"{self.url}: {fault}") from None
 
 
 class GrpcClient:
@@ -92,41 +124,63 @@ class GrpcClient:
         import tfmdl.quiet  # isort: skip  # noqa: F401
 
         import grpc
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
+        from google.protobuf.message import DecodeError
+        from tensorflow_serving.apis import predict_pb2
 
-        self.address, self.model, self.timeout = address, model, timeout
+        self.name = self.address = address
+        self.model, self.timeout = model, timeout
         self._code = grpc.StatusCode
-        self._error = grpc.RpcError
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._error, self._damaged = grpc.RpcError, DecodeError
+        self._read = predict_pb2.PredictResponse.FromString
+        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", MAX_REPLY)])
+        # Not the stub, which prints a traceback where a reply is no message.
+        self._predict = self._channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=predict_pb2.PredictRequest.SerializeToString,
+        )
 
     def predict(self, signature: str, rows: list[dict]) -> Answers:
         """As `RestClient.predict`."""
-        from tensorflow import make_ndarray
-
         from tfmdl.serving.assets import predict_request
 
         inputs = {name: _stacked([row[name] for row in rows]) for name in rows[0]}
         try:
-            response = self._stub.Predict(predict_request(signature, inputs, self.model), timeout=self.timeout)
+            reply = self._predict(predict_request(signature, inputs, self.model), timeout=self.timeout)
         except self._error as error:
-            raise self._translated(error) from None
-        outputs = {name: make_ndarray(value) for name, value in response.outputs.items()}
-        outputs = {
-            name: np.char.decode(value.astype("S"), "utf-8") if value.dtype == object else value
-            for name, value in outputs.items()
-        }
-        return [{name: value[row].tolist() for name, value in outputs.items()} for row in range(len(rows))]
+            raise self._translated(error, len(rows)) from None
+        try:
+            tensors = self._read(reply).outputs
+        except self._damaged as error:
+            raise RefusedError(f"{self.address}: {_EXPECTED}; received {reply[:200]!r} ({error})") from None
+        outputs = {name: self._array(name, tensor, len(rows)) for name, tensor in tensors.items()}
+        return [{name: value[row] for name, value in outputs.items()} for row in range(len(rows))]
 
-    def _translated(self, error):
-        code, details = error.code(), error.details()
+    def _array(self, name, tensor, rows):
+        """Returns an output as nested lists."""
+        from tensorflow import make_ndarray
+
+        # A few bytes may claim any shape.
+        shape = [side.size for side in tensor.tensor_shape.dim]
+        if not shape or shape[0] != rows or min(shape) < 0 or math.prod(shape) > MAX_REPLY // 4:
+            raise RefusedError(f"{self.address}: expected {name!r} with {rows} rows; received shape {shape}")
+        try:
+            values = make_ndarray(tensor).tolist()
+            return _decoded(values)
+        except (TypeError, ValueError) as error:
+            raise RefusedError(f"{self.address}: expected {name!r} to be a tensor; received none ({error})") from None
+
+    def _translated(self, error, rows):
+        code, details = error.code(), error.details() or ""
         if code == self._code.UNAVAILABLE:
-            return ConnectionError(f"{self.address}: cannot connect; is the server running there? ({details})")
+            told = printable(details)
+            return ConnectionError(f"{self.address}: cannot connect; is the server running there? ({told})")
         if code == self._code.DEADLINE_EXCEEDED:
             return ConnectionError(f"{self.address}: no answer within {self.timeout:g} seconds (--timeout)")
         if code == self._code.NOT_FOUND:
             return RefusedError(f"{self.address}: no model {self.model!r} on this server (--model): {details}")
-        return RefusedError(_reason(details))
+        if code == self._code.INVALID_ARGUMENT:
+            return RefusedError(reason_of(details), rows)
+        return RefusedError(f"{self.address}: {_EXPECTED}; received {code.name}: {details}")
 
 
 def rest_body(signature: str, rows: list[dict]) -> bytes:
@@ -143,7 +197,7 @@ def classify_files(client, domain: str, files: list[bytes], batch_size: int) -> 
     for start in range(0, len(files), batch_size):
         rows = [{"image_bytes": file, "domain": domain} for file in files[start : start + batch_size]]
         try:
-            yield client.predict("serving_default", rows)
+            yield _checked(client, client.predict("serving_default", rows))
         except RefusedError as error:
             if error.row is not None:
                 error.row += start
@@ -154,7 +208,7 @@ def classify_pixels(client, domain: str, images: list[np.ndarray]) -> Iterator[A
     """Yields the answers to uint8 images (height, width, 3) of one domain, one by one: they may differ in size."""
     for index, image in enumerate(images):
         try:
-            yield client.predict(f"classify_{domain}_uint8", [{"image": image}])
+            yield _checked(client, client.predict(f"classify_{domain}_uint8", [{"image": image}]))
         except RefusedError as error:
             error.row = index
             raise
@@ -170,15 +224,45 @@ def _stacked(values):
     return np.array(values, object) if isinstance(values[0], (bytes, str)) else np.stack(values)
 
 
+def _checked(client, answers):
+    """Returns answers with labels, after their form was found to be what it has to be."""
+    for answer in answers:
+        columns = [answer.get(name) for name in _NAMES] if isinstance(answer, dict) else [None]
+        fits = all(isinstance(column, list) and column and len(column) == len(columns[0]) for column in columns)
+        if not fits or not all(map(_is_class, *columns)):
+            raise RefusedError(
+                f"{client.name}: expected lists of labels, probabilities and class ids, equally long; "
+                f"received {str(answer)[:200]}"
+            )
+    return answers
+
+
+_NAMES = ("label", "probability", "class_id")
+
+
+def _is_class(label, probability, class_id):
+    is_share = type(probability) in (int, float) and 0 <= probability <= 1
+    return isinstance(label, str) and is_share and type(class_id) is int
+
+
+def _decoded(values):
+    """Returns nested lists with text in place of bytes."""
+    if isinstance(values, list):
+        return [_decoded(value) for value in values]
+    return values.decode() if isinstance(values, bytes) else values
+
+
 def _rest_error(body):
     """The server's message: of its JSON, or where it escaped that in ways that JSON has not, all it said."""
+    text = body.decode(errors="backslashreplace")
     try:
-        return json.loads(body)["error"]
+        error = parse_json(text, "")["error"]
     except (ValueError, KeyError, TypeError):
-        return body.strip()
+        error = text
+    return error.strip() if isinstance(error, str) else text.strip()
 
 
-def _reason(message):
+def reason_of(message: str) -> str:
     """Returns the text of an assertion in the graph without what TensorFlow puts around it."""
     _, found, text = message.partition("assertion failed: [")
     if not found:
@@ -190,4 +274,4 @@ def _reason(message):
 def _root(error):
     while error.__context__ is not None:
         error = error.__context__
-    return error
+    return printable(str(error))

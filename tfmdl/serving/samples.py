@@ -66,10 +66,23 @@ def samples_of(
 
 
 def live_answers(model, pack: Pack, images) -> tuple[np.ndarray, np.ndarray]:
-    """Returns features and probabilities of uint8 images (rows, *size, 3) of one domain, as evaluation has them."""
+    """Returns features and probabilities of uint8 images (rows, *size, 3) of one domain, as evaluation has them.
+
+    Raises:
+        ValueError: if one of them is not a finite number.
+    """
     images = normalize(np.stack(images), pack.preprocessing.mean, pack.preprocessing.std)
     features = model.features(images, pack.domain)
-    return features.numpy(), tf.nn.softmax(model.head(features, domain=pack.domain)).numpy()
+    probabilities = tf.nn.softmax(model.head(features, domain=pack.domain)).numpy()
+    for name, values in (("features", features.numpy()), ("probabilities", probabilities)):
+        check_finite(values, f"{name} of domain {pack.domain!r}")
+    return features.numpy(), probabilities
+
+
+def check_finite(values: np.ndarray, what: str) -> None:
+    """Raises a ValueError if one of the values, of which a message says `what` they are, is not a finite number."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what}: expected finite numbers; received {values[~np.isfinite(values)][0]}")
 
 
 def _read(pack, data_dir, count):

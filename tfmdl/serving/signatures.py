@@ -33,7 +33,8 @@ import tensorflow as tf
 
 from tfmdl.data.decode import normalize, window_of_images
 from tfmdl.packs import Pack
-from tfmdl.serving.images import MAX_PIXELS, decode_rows, encoded_images, pixels_needed, too_many
+from tfmdl.serving.images import decode_rows, encoded_images
+from tfmdl.serving.limits import MAX_PIXELS, RULES, pixels_needed, pixels_told
 from tfmdl.serving.refusal import refuse, refuse_rows, refuse_rows_without_strings
 
 TOP = 5
@@ -252,12 +253,7 @@ def pixel_signatures(model, pack: Pack) -> dict:
             image,
             too_large & (rows > 0),
             lambda: tf.strings.join(
-                [
-                    tf.strings.format(
-                        f"domain [{domain}]: images have {{}}x{{}} pixels (height x width): ", (sides[0], sides[1])
-                    ),
-                    too_many(tf.constant(cover)),
-                ]
+                [f"domain [{domain}]: an image ", pixels_told(sides, tf.constant(cover)), RULES["pixels"]]
             ),
         )
         image = tf.cond(

@@ -6,10 +6,12 @@ import pathlib
 
 import tensorflow as tf
 
-from tfmdl.config import Preprocessing, load_config
+from tfmdl.config import load_config
 from tfmdl.domains import SHARED
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
+from tfmdl.outside import printable
 from tfmdl.packs import Pack, Trunk, compose, read_packs, read_parts, values_of
+from tfmdl.serving.assets import MANIFEST
 from tfmdl.serving.signatures import most_common_size, size_of_pack
 from tfmdl.serving.versions import newest, read_domain, read_manifest
 from tfmdl.sharing import METHODS
@@ -82,21 +84,21 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
     """
     version = newest(path)
     manifest = read_manifest(version)
-    if manifest["folded"] or manifest["precision"] != "float32":
+    if manifest.folded or manifest.precision != "float32":
         raise ValueError(
             f"--from_export: {version} was written with --fold or another --precision, which cannot be undone; export "
             "from the runs again, or from a version without"
         )
-    method = manifest["architecture"]["method"]
+    method = manifest.architecture.method
     if METHODS[method].experts_by:
         raise ValueError(
             f"--from_export: {version} is of method {method}, whose domains mix kernels that are no longer told apart "
             "by pack; export from the runs again"
         )
     for domain in removed:
-        if domain not in manifest["domains"]:
+        if domain not in manifest.domains:
             raise ValueError(
-                f"--remove_domain: {version} has no domain {domain!r}; it has {', '.join(manifest['domains'])}"
+                f"--remove_domain: {version} has no domain {domain!r}; it has {', '.join(manifest.domains)}"
             )
     new = [pack for run in added for pack in read_packs(run)]
     replaced = {pack.domain for pack in new}
@@ -104,14 +106,14 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
     packs = [pack for pack in old if pack.domain not in {*removed, *replaced}] + new
     if not packs:
         raise ValueError(f"--remove_domain: no domain of {version} would be left")
-    ids, next_id = dict(manifest["domain_ids"]), manifest["next_domain_id"]
+    ids, next_id = dict(manifest.domain_ids), manifest.next_domain_id
     for pack in new:
         # What takes a domain's place takes its id, too.
         if pack.domain not in ids:
             ids[pack.domain] = next_id
             next_id += 1
     ids = {pack.domain: ids[pack.domain] for pack in packs}
-    size = tuple(manifest["size"])
+    size = tuple(manifest.size)
     if size not in map(size_of_pack, packs):
         size = most_common_size(packs)
     model = compose(trunk, packs)
@@ -129,15 +131,17 @@ def data_dir_of(paths) -> str | None:
 
 def _take_apart(version, manifest):
     """Returns trunk and packs out of the variables of an export."""
-    domains = {domain: read_domain(version, domain) for domain in manifest["domains"]}
-    architecture = Architecture(**manifest["architecture"])
+    domains = {domain: read_domain(version, domain) for domain in manifest.domains}
     model = MultiDomainClassifier(
-        {domain: len(fields["label_names"]) for domain, fields in domains.items()}, architecture
+        {domain: len(facts.label_names) for domain, facts in domains.items()}, manifest.architecture
     )
-    values = tf.saved_model.load(str(version)).values
-    for variable in model.variables:
-        variable.assign(values[variable.path])
-    base, fingerprint = manifest["base_domain"], manifest["trunk_fingerprint"]
+    try:
+        values = tf.saved_model.load(str(version)).values
+        for variable in model.variables:
+            variable.assign(values[variable.path])
+    except (tf.errors.OpError, OSError, AttributeError, KeyError, ValueError) as error:
+        raise ValueError(f"{version}: damaged, or not what its {MANIFEST} tells ({printable(str(error))})") from error
+    base, fingerprint = manifest.base_domain, manifest.trunk_fingerprint
 
     def owned(domain):
         return {
@@ -150,19 +154,19 @@ def _take_apart(version, manifest):
     # The base domain's own values are the trunk's; where it is not served, nothing else needs them.
     of_base = owned(base) if base in domains else {}
     trunk_tensors = {**shared, **{slot: value for slot, value in of_base.items() if not slot.startswith("head/")}}
-    trunk = Trunk(str(version), base, architecture, trunk_tensors, fingerprint)
+    trunk = Trunk(str(version), base, manifest.architecture, trunk_tensors, fingerprint)
     packs = [
         Pack(
             path=f"{version} ({domain})",
             domain=domain,
-            label_names=fields["label_names"],
-            category_ids=fields["category_ids"],
-            architecture=Architecture(**fields["architecture"]),
-            preprocessing=Preprocessing.from_json(fields["preprocessing"]),
+            label_names=facts.label_names,
+            category_ids=facts.category_ids,
+            architecture=facts.architecture,
+            preprocessing=facts.preprocessing,
             trunk_fingerprint=fingerprint,
-            accuracy=fields["accuracy"],
+            accuracy=facts.accuracy,
             tensors=owned(domain),
         )
-        for domain, fields in domains.items()
+        for domain, facts in domains.items()
     ]
     return trunk, packs

@@ -1,13 +1,20 @@
 """The versions of a served model: `<export_dir>/<whole number>/`, as TensorFlow Serving looks for them."""
 
 import contextlib
-import json
+import dataclasses
 import os
 import pathlib
 import shutil
 import tempfile
 
+import tensorflow as tf
+
+from tfmdl.config import Preprocessing
+from tfmdl.domains import check_name
+from tfmdl.model import Architecture
+from tfmdl.outside import parse_json, printable
 from tfmdl.serving.assets import MANIFEST
+from tfmdl.typed import check_types
 
 GRAPH = "saved_model.pb"
 
@@ -34,28 +41,90 @@ def newest(path: str | os.PathLike) -> pathlib.Path:
     return exports[-1]
 
 
-def read_manifest(version: pathlib.Path) -> dict:
-    """Returns what `tfmdl.serving.assets` wrote of an export.
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What an export is made of, as `tfmdl.serving.assets` writes it.
+
+    Attributes:
+        domains: Names, in their order.
+        domain_ids: By domain, what serve_images calls it.
+        next_domain_id: What the next domain will be called there.
+        size: Height and width of the images of a batch that mixes domains.
+        architecture: Of the model.
+        base_domain: The domain that the trunk was trained on.
+        trunk_fingerprint: Of the trunk.
+        folded, precision: As in `tfmdl.serving.writer.Options`.
 
     Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it is damaged.
+        ValueError: if a field is of another type, or does not fit the others.
     """
-    return _read_json(version / MANIFEST)
+
+    domains: list[str]
+    domain_ids: dict[str, int]
+    next_domain_id: int
+    size: list[int]
+    architecture: Architecture
+    base_domain: str
+    trunk_fingerprint: str
+    folded: bool
+    precision: str
+
+    def __post_init__(self):
+        check_types(self)
+        for domain in (*self.domains, self.base_domain):
+            check_name(domain)
+        ids = set(self.domain_ids.values())
+        if not self.domains or set(self.domain_ids) != set(self.domains) or len(ids) != len(self.domains):
+            raise ValueError(f"`domain_ids` must give each of {self.domains} an id; received {self.domain_ids}")
+        if min(ids) < 0 or not max(ids) < self.next_domain_id < 2**31:
+            raise ValueError(f"`next_domain_id` must be above all ids; received {self.next_domain_id}")
 
 
-def read_domain(version: pathlib.Path, domain: str) -> dict:
-    """Returns what `tfmdl.serving.assets` wrote of one domain; errors as `read_manifest`."""
-    return _read_json(version / "assets" / "domains" / f"{domain}.json")
+@dataclasses.dataclass(frozen=True)
+class DomainFacts:
+    """What `tfmdl.serving.assets` writes of a domain; attributes as those of `tfmdl.packs.Pack`.
+
+    Raises:
+        ValueError: if a field is of another type.
+    """
+
+    label_names: list[str]
+    category_ids: list[int]
+    accuracy: float | None
+    architecture: Architecture
+    preprocessing: Preprocessing
+
+    def __post_init__(self):
+        check_types(self)
 
 
-def _read_json(path):
+def read_manifest(version: pathlib.Path) -> Manifest:
+    """Returns what an export is made of.
+
+    Raises:
+        FileNotFoundError: if that is not there.
+        ValueError: if it is damaged, naming the file.
+    """
+    return _read_as(Manifest, version / MANIFEST)
+
+
+def read_domain(version: pathlib.Path, domain: str) -> DomainFacts:
+    """Returns what is known of one domain; errors as `read_manifest`."""
+    return _read_as(DomainFacts, version / "assets" / "domains" / f"{domain}.json")
+
+
+def _read_as(kind, path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there, so this is no export of this version of the tool")
+    content = parse_json(path.read_bytes(), str(path))
+    readers = {"architecture": lambda fields: Architecture(**fields), "preprocessing": Preprocessing.from_json}
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
+        fields = {field.name: content[field.name] for field in dataclasses.fields(kind)}
+        return kind(**{name: readers[name](value) if name in readers else value for name, value in fields.items()})
+    except KeyError as error:
+        raise ValueError(f"{path}: damaged, it lacks {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged, {error}") from error
 
 
 @contextlib.contextmanager
@@ -71,6 +140,7 @@ def new_version(export_dir: str | os.PathLike, version: int | None = None):
 
     Raises:
         FileExistsError: if there is such a version.
+        OSError: if it cannot be written, naming it. Nothing is left of it then.
     """
     export_dir = pathlib.Path(export_dir).absolute()
     taken = versions_of(export_dir)
@@ -80,7 +150,7 @@ def new_version(export_dir: str | os.PathLike, version: int | None = None):
     path = export_dir / str(version)
     export_dir.mkdir(parents=True, exist_ok=True)
     # TensorFlow Serving looks at folders with a whole number as their name, and at no others.
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=export_dir) as aside:
+    with naming(path), tempfile.TemporaryDirectory(prefix=".partial-", dir=export_dir) as aside:
         written = pathlib.Path(aside, str(version))
         written.mkdir()
         yield written, path
@@ -88,6 +158,19 @@ def new_version(export_dir: str | os.PathLike, version: int | None = None):
             _flush(file)
         os.rename(written, path)
     _flush(export_dir)
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path):
+    """Names what was to be written in errors that do not, and makes OSErrors of TensorFlow's: a full disk, say."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"{path}: cannot be written ({printable(error.message.strip())})") from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def prune(export_dir: str | os.PathLike, keep: int, written: pathlib.Path) -> list[pathlib.Path]:

@@ -88,7 +88,9 @@ def write_export(source: Source, export_dir: str | os.PathLike, options: Options
 
     Raises:
         FileExistsError: if there is such a version.
-        ValueError: if the export does not answer as the live model does, or two domains want one signature.
+        OSError: if it cannot be written, naming it.
+        ValueError: if the export does not answer as the live model does, a domain's answers are not finite, or two
+            domains want one signature.
     """
     manifest = {**source.manifest, "folded": options.fold, "precision": options.precision}
     served = _served(source, options)
@@ -100,8 +102,7 @@ def write_export(source: Source, export_dir: str | os.PathLike, options: Options
         loaded = tf.saved_model.load(str(written))
         difference = largest_difference(loaded.signatures, requests)
         of_features = features_difference(loaded.signatures, requests)
-        # Not `>`: what is not a number fails, too.
-        if not max(difference, of_features) <= options.allowed:
+        if max(difference, of_features) > options.allowed:
             raise ValueError(
                 f"the export does not answer as the model does: probabilities differ by {difference:.2g} (features by "
                 f"{of_features:.2g} of the largest); expected at most {options.allowed:g} (--tolerance)"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from tfmdl.data.records import naming
 from tfmdl.model import slot_and_owner
 
 IMAGES = 64
@@ -132,7 +133,7 @@ class EventsFile:
         self._folder = folder
         self._others = set(self._files())
         self._written = 0  # bytes that are known to hold whole records
-        with self._naming():
+        with naming(self._folder):
             self._writer = tf.summary.create_file_writer(str(folder))
 
     @contextlib.contextmanager
@@ -142,7 +143,7 @@ class EventsFile:
         Raises:
             OSError: if it could not be written. TensorFlow may drop what a full disk does not take, and say nothing.
         """
-        with self._naming(), self._writer.as_default(step=step):
+        with naming(self._folder), self._writer.as_default(step=step):
             yield
         (path,) = set(self._files()) - self._others
         end = _end_of_records(path, self._written)
@@ -152,19 +153,11 @@ class EventsFile:
 
     def close(self) -> None:
         """Closes the file."""
-        with self._naming():
+        with naming(self._folder):
             self._writer.close()
 
     def _files(self):
         return self._folder.glob("events.out.tfevents.*.v2")  # the profiler's have another end
-
-    @contextlib.contextmanager
-    def _naming(self):
-        try:
-            yield
-        except tf.errors.OpError as error:
-            reason = error.message.partition("\n")[0].rpartition("}} ")[2]
-            raise OSError(errno.EIO, f"TensorBoard's events cannot be written ({reason})", str(self._folder)) from error
 
 
 def _end_of_records(path, start):
