@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from tfmdl.config import MAY_DIFFER, Preprocessing, RunConfig, differences, load_config, write_json
+from tfmdl.config import MAY_DIFFER, Preprocessing, RunConfig, differences, load_config
+from tfmdl.files import write_json
 from tfmdl.model import Architecture
 
 PLAIN = RunConfig(domains=("a",), data_dir="data", workdir="run")

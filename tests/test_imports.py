@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # A module imports from its own room and from rooms above it in this list, never from one below.
 ROOMS = (
-    ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.locks", "tfmdl.outside", "tfmdl.published"),
+    ("tfmdl", "tfmdl.quiet", "tfmdl.domains", "tfmdl.outside", "tfmdl.published"),
+    ("tfmdl.cli", "tfmdl.files", "tfmdl.typed"),
     ("tfmdl.layers",),
     ("tfmdl.sharing",),
     ("tfmdl.backbones",),

@@ -10,22 +10,20 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small_network import small
 
-from tfmdl.config import Preprocessing, RunConfig, write_json
+from tfmdl.config import Preprocessing, RunConfig
+from tfmdl.files import fingerprint, read_tensors, write_json, write_tensors
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import (
     Expert,
     compose,
     domains_without_additions,
-    fingerprint,
     initialize,
     load_model,
     read_expert_packs,
     read_pack,
     read_packs,
-    read_tensors,
     read_trunk,
     write_pack,
-    write_tensors,
     write_trunk,
 )
 from tfmdl.params import count

@@ -70,7 +70,7 @@ def finished(tmp_path):
             label_names=["no", "yes"],
             category_ids=[0, 1],
             preprocessing=Preprocessing(8, 8, 8, 8, (0.5,) * 3, (0.2,) * 3),
-            trunk_fingerprint="0",
+            trunk_fingerprint="0" * 64,
             accuracy=accuracy,
         )
         return str(tmp_path / name)

@@ -17,8 +17,9 @@ from tfmdl.config import RunConfig, load_config
 from tfmdl.data.pipeline import Source, evaluation_batches
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.files import read_tensors, write_tensors
 from tfmdl.model import Architecture, slot_and_owner
-from tfmdl.packs import load_model, read_packs, read_tensors, read_trunk, write_tensors
+from tfmdl.packs import load_model, read_packs, read_trunk
 from tfmdl.serving.source import from_export, from_runs
 from tfmdl.serving.writer import Options, write_export
 from tfmdl.training.loop import Run, train

@@ -1,15 +1,17 @@
 """Frozen dataclasses of a run, to and from JSON. Knows no flags."""
 
 import dataclasses
-import json
 import os
 import pathlib
 
 from tfmdl.domains import check_name
+from tfmdl.files import read_json
 from tfmdl.model import Architecture
+from tfmdl.typed import check_types, naming_file
 
 CONFIG_FILE = "config.json"
 MAY_TRAIN_ON = ("train", "val")
+MAX_SIDE = 2048  # of an image, in pixels; a batch of larger ones would not fit into memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,23 +29,29 @@ class Preprocessing:
             before it was written.
 
     Raises:
-        ValueError: if a size is not positive or larger than what it is cut out of.
+        ValueError: if a size is not positive, above `MAX_SIDE` or larger than what it is cut out of, or `std` is not
+            positive.
     """
 
     height: int
     width: int
     train_height: int
     train_width: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     cover_height: int | None = None
     cover_width: int | None = None
 
     def __post_init__(self):
+        check_types(self)
+        if min(self.std) <= 0:
+            raise ValueError(f"`std` must be positive; received {self.std}")
         for side in ("height", "width"):
             if getattr(self, f"cover_{side}") is None:
                 object.__setattr__(self, f"cover_{side}", getattr(self, side))
             cover = getattr(self, f"cover_{side}")
+            if cover > MAX_SIDE:
+                raise ValueError(f"`cover_{side}` must be at most {MAX_SIDE} pixels; received {cover}")
             for name in (side, f"train_{side}"):
                 if not 0 < getattr(self, name) <= cover:
                     raise ValueError(
@@ -104,7 +112,8 @@ class RunConfig:
         packs: Runs or pack files of the experts, for a method that mixes their kernels.
 
     Raises:
-        ValueError: if a domain or a split is missing, unknown or given twice, or `profile_steps` is no range.
+        ValueError: if a field is of another type, a domain or a split is missing, unknown or given twice, or
+            `profile_steps` is no range.
     """
 
     domains: tuple[str, ...]
@@ -129,6 +138,7 @@ class RunConfig:
     packs: tuple[str, ...] = ()
 
     def __post_init__(self):
+        check_types(self)
         for flag, names in (("domain", self.domains), ("train_splits", self.train_splits)):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"--{flag} must name at least one, each once; received {','.join(names)!r}")
@@ -171,20 +181,6 @@ def differences(before: RunConfig, after: RunConfig) -> list[str]:
     return [f"--{name}: was {old[name]!r}, now {new[name]!r}" for name in old if old[name] != new[name]]
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text aside and renames it into place, in a folder that is made if it is not there."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
-def write_json(path: str | os.PathLike, content) -> None:
-    """Writes JSON as `write_text` does."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
 def load_config(workdir: str | os.PathLike) -> RunConfig:
     """Reads the configuration of the run in `workdir`.
 
@@ -195,7 +191,6 @@ def load_config(workdir: str | os.PathLike) -> RunConfig:
     path = pathlib.Path(workdir, CONFIG_FILE)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no run of train.py here")
-    try:
-        return RunConfig.from_json(json.loads(path.read_text())["run"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a configuration of this tool ({error})") from error
+    content = read_json(path)
+    with naming_file(path):
+        return RunConfig.from_json(content["run"])

@@ -8,6 +8,9 @@ from tfmdl.backbones import BACKBONES
 from tfmdl.domains import SHARED, check_name
 from tfmdl.layers import DomainBank, DomainHead, DomainSoftDepthwiseConv2D
 from tfmdl.sharing import METHODS
+from tfmdl.typed import check_types
+
+MAX_WIDTH, MAX_BLOCKS_PER_STAGE = 1024, 64  # above, weights alone would not fit into memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Architecture:
         soft_layers: Which separable convolutions mix experts: "all", "first:N" or "last:N".
 
     Raises:
-        ValueError: if a value is not one of the known, naming the argument.
+        ValueError: if a value is of another type, not one of the known or too large, naming the argument.
     """
 
     method: str = "pointwise_sharing"
@@ -34,6 +37,7 @@ class Architecture:
     soft_layers: str = "all"
 
     def __post_init__(self):
+        check_types(self)
         for argument, table in (("method", METHODS), ("backbone", BACKBONES)):
             if argument == "backbone" and self.backbone is None:
                 object.__setattr__(self, "backbone", METHODS[self.method].default_backbone)  # the way of a frozen one
@@ -41,11 +45,12 @@ class Architecture:
                 raise ValueError(
                     f"`{argument}` must be one of {', '.join(table)}; received {getattr(self, argument)!r}"
                 )
-        if self.width < 2 or self.width % 2:
-            raise ValueError(f"`width` must be even and positive; received width={self.width}")
-        if self.blocks_per_stage < 1:
+        if not 2 <= self.width <= MAX_WIDTH or self.width % 2:
+            raise ValueError(f"`width` must be even and in 2..{MAX_WIDTH}; received width={self.width}")
+        if not 1 <= self.blocks_per_stage <= MAX_BLOCKS_PER_STAGE:
             raise ValueError(
-                f"`blocks_per_stage` must be positive; received blocks_per_stage={self.blocks_per_stage}"
+                f"`blocks_per_stage` must be in 1..{MAX_BLOCKS_PER_STAGE}; "
+                f"received blocks_per_stage={self.blocks_per_stage}"
             )
 
 

@@ -11,26 +11,25 @@ Where a method mixes the kernels of several domains, the experts, a pack holds n
 by fingerprint. A domain without gates is given such as let its own kernels through, and nothing else.
 """
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
+import re
+import reprlib
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 import tfmdl
 from tfmdl.config import Preprocessing, load_config
-from tfmdl.domains import SHARED
+from tfmdl.domains import SHARED, check_name
+from tfmdl.files import fingerprint, read_tensors, write_tensors
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.sharing import METHODS
+from tfmdl.typed import check_types, naming_file
 
 TRUNK_FILE = "trunk.safetensors"
 PACKS_DIR = "packs"
-_HEADER = "tfmdl"  # safetensors headers are flat strings: one key holds our JSON
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _SHUT = -1e4  # bias of a gate for an expert that is not to be mixed in: in float32 its softmax is exactly zero
 
 
@@ -44,6 +43,9 @@ class Trunk:
         architecture: Of the run that trained it.
         tensors: Values by slot.
         fingerprint: SHA-256 of `tensors`.
+
+    Raises:
+        ValueError: if a field is of another type or cannot be true, or a number is not finite, naming it.
     """
 
     path: str
@@ -51,6 +53,13 @@ class Trunk:
     architecture: Architecture
     tensors: dict[str, np.ndarray]
     fingerprint: str
+
+    def __post_init__(self):
+        with naming_file(self.path):
+            check_types(self)
+            check_name(self.base_domain)
+            _check_fingerprint("fingerprint", self.fingerprint)
+            _check_values(self.tensors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +70,19 @@ class Expert:
         domain: Name of the other pack's domain.
         fingerprint: Of the other pack.
         path: Where that was when it was used.
+
+    Raises:
+        ValueError: if a field is of another type or cannot be true.
     """
 
     domain: str
     fingerprint: str
     path: str
+
+    def __post_init__(self):
+        check_types(self)
+        check_name(self.domain)
+        _check_fingerprint("fingerprint", self.fingerprint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +99,9 @@ class Pack:
         accuracy: On val, in 0..1, or None where there was no val split.
         tensors: Values by slot.
         experts: The packs whose kernels it mixes with those of the trunk, by the names of their domains.
+
+    Raises:
+        ValueError: if a field is of another type or cannot be true, or a number is not finite, naming it.
     """
 
     path: str
@@ -95,82 +115,53 @@ class Pack:
     tensors: dict[str, np.ndarray]
     experts: tuple[Expert, ...] = ()
 
+    def __post_init__(self):
+        with naming_file(self.path):
+            check_types(self)
+            check_name(self.domain)
+            _check_fingerprint("trunk_fingerprint", self.trunk_fingerprint)
+            classes, bias = len(self.label_names), self.tensors.get("head/bias")
+            if bias is not None and bias.shape != (classes,):
+                raise ValueError(f"`label_names` must be {bias.size}, one a class of the head; received {classes}")
+            if len(self.category_ids) != classes or len(set(self.category_ids)) != classes:
+                received = reprlib.repr(self.category_ids)
+                raise ValueError(f"`category_ids` must be {classes}, one a class, each once; received {received}")
+            if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+                raise ValueError(f"`accuracy` must be in 0..1; received {self.accuracy}")
+            _check_values(self.tensors)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of `tensors`."""
         return fingerprint(self.tensors)
 
 
-def fingerprint(tensors: dict[str, np.ndarray]) -> str:
-    """Returns the SHA-256 over names, dtypes, shapes and bytes of `tensors`, whatever their order."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = np.asarray(tensors[name], order="C")
-        digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
-
-
-def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict) -> None:
-    """Writes a safetensors file aside, flushes it to the disk, and renames it into place."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    # Not `ascontiguousarray`, which would make vectors of scalars.
-    tensors = {name: np.asarray(value, order="C") for name, value in tensors.items()}
-    header = {**header, "fingerprint": fingerprint(tensors)}
-    save_file(tensors, partial, metadata={_HEADER: json.dumps(header)})
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
-    """Returns the tensors and the header of a file that `write_tensors` wrote.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or of another origin.
-    """
-    if not pathlib.Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads(file.metadata()[_HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a file of this tool, or damaged ({error})") from error
-    actual = fingerprint(tensors)
-    if header.get("fingerprint") != actual:
-        raise ValueError(f"{path}: damaged, its tensors are not those that were written")
-    return tensors, header
-
-
 def write_trunk(path: str | os.PathLike, model: MultiDomainClassifier, base_domain: str) -> str:
-    """Writes the trunk of `model` as `base_domain` sees it, and returns its fingerprint."""
+    """Writes the trunk of `model` as `base_domain` sees it, and returns its fingerprint; errors as `Trunk`."""
     tensors = {
         slot: bank.stored(owner)
         for slot, owner, bank in _slots(model)
         if owner in (SHARED, base_domain) and not slot.startswith("head/") and not model.base_lacks(slot)
     }
+    trunk = Trunk(str(path), base_domain, model.architecture, tensors, fingerprint(tensors))
     write_tensors(
         path,
-        tensors,
+        trunk.tensors,
         {
             "kind": "trunk",
-            "base_domain": base_domain,
-            "architecture": dataclasses.asdict(model.architecture),
+            "base_domain": trunk.base_domain,
+            "architecture": dataclasses.asdict(trunk.architecture),
             "tool_version": tfmdl.__version__,
         },
     )
-    return fingerprint(tensors)
+    return trunk.fingerprint
 
 
 def read_trunk(path: str | os.PathLike) -> Trunk:
     """Reads a trunk: a file, or a run's folder that holds one.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_tensors`, and if the file is not a trunk.
+        FileNotFoundError, ValueError: as `read_tensors` and `Trunk`, and if the file is not a trunk.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -178,9 +169,9 @@ def read_trunk(path: str | os.PathLike) -> Trunk:
             raise FileNotFoundError(f"{path}: has no {TRUNK_FILE}; either the run is not finished or it added a domain")
         path = path / TRUNK_FILE
     tensors, header = _read_kind(path, "trunk")
-    with _complete(path):
-        architecture = Architecture(**header["architecture"])
-        return Trunk(str(path), header["base_domain"], architecture, tensors, fingerprint(tensors))
+    with naming_file(path):
+        base_domain, architecture = header["base_domain"], Architecture(**header["architecture"])
+    return Trunk(str(path), base_domain, architecture, tensors, fingerprint(tensors))
 
 
 def write_pack(
@@ -196,43 +187,50 @@ def write_pack(
     base: bool = False,
     experts: tuple[Expert, ...] = (),
 ) -> None:
-    """Writes what `domain` owns in `model`; `base` says that it is the base domain, trained with the trunk."""
+    """Writes what `domain` owns in `model`; `base` says that it is the base domain, trained with the trunk.
+
+    Raises:
+        ValueError: as `Pack`; nothing is written then.
+    """
     tensors = {
         slot: bank.stored(owner)
         for slot, owner, bank in _slots(model)
         if owner == domain and not bank.pooled and not (base and model.base_lacks(slot))
     }
-    header = {
-        "kind": "pack",
-        "domain": domain,
-        "label_names": label_names,
-        "category_ids": category_ids,
-        "architecture": dataclasses.asdict(model.architecture),
-        "preprocessing": dataclasses.asdict(preprocessing),
-        "trunk_fingerprint": trunk_fingerprint,
-        "accuracy": accuracy,
-        "experts": [dataclasses.asdict(expert) for expert in experts],
-        "tool_version": tfmdl.__version__,
-    }
-    write_tensors(path, tensors, header)
+    pack = Pack(
+        path=str(path),
+        domain=domain,
+        label_names=label_names,
+        category_ids=category_ids,
+        architecture=model.architecture,
+        preprocessing=preprocessing,
+        trunk_fingerprint=trunk_fingerprint,
+        accuracy=accuracy,
+        tensors=tensors,
+        experts=tuple(experts),
+    )
+    header = dataclasses.asdict(dataclasses.replace(pack, tensors={}))
+    del header["path"], header["tensors"]
+    write_tensors(path, pack.tensors, {"kind": "pack", **header, "tool_version": tfmdl.__version__})
 
 
 def read_pack(path: str | os.PathLike) -> Pack:
-    """Reads one pack file; errors as `read_tensors`, and ValueError if the file is not a pack."""
+    """Reads one pack file; errors as `read_tensors` and `Pack`, and ValueError if the file is not a pack."""
     tensors, header = _read_kind(path, "pack")
-    with _complete(path):
-        return Pack(
-            path=str(path),
-            domain=header["domain"],
-            label_names=header["label_names"],
-            category_ids=header["category_ids"],
-            architecture=Architecture(**header["architecture"]),
-            preprocessing=Preprocessing.from_json(header["preprocessing"]),
-            trunk_fingerprint=header["trunk_fingerprint"],
-            accuracy=header["accuracy"],
-            tensors=tensors,
-            experts=tuple(Expert(**expert) for expert in header.get("experts", ())),
-        )
+    with naming_file(path):
+        fields = {
+            "path": str(path),
+            "domain": header["domain"],
+            "label_names": header["label_names"],
+            "category_ids": header["category_ids"],
+            "architecture": Architecture(**header["architecture"]),
+            "preprocessing": Preprocessing.from_json(header["preprocessing"]),
+            "trunk_fingerprint": header["trunk_fingerprint"],
+            "accuracy": header["accuracy"],
+            "tensors": tensors,
+            "experts": tuple(Expert(**expert) for expert in header.get("experts", ())),
+        }
+    return Pack(**fields)
 
 
 def read_packs(path: str | os.PathLike) -> list[Pack]:
@@ -551,10 +549,14 @@ def _read_kind(path, kind):
     return tensors, header
 
 
-@contextlib.contextmanager
-def _complete(path):
-    """Names the file whose header lacks something, or has what this version does not know."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its header is not one of this version of the tool ({error})") from error
+def _check_fingerprint(name, value):
+    if not _FINGERPRINT.fullmatch(value):
+        raise ValueError(f"`{name}` must be a SHA-256; received {reprlib.repr(value)}")
+
+
+def _check_values(tensors):
+    for slot, value in tensors.items():
+        if value.dtype not in (np.float32, np.uint8):
+            raise ValueError(f"{slot} must be of float32 or uint8; received {value.dtype}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{slot} has values that are not finite")

@@ -1,9 +1,12 @@
 """Dataclasses whose fields are what their annotations say: what comes out of a JSON file may be anything."""
 
+import contextlib
 import math
+import os
 import reprlib
 import types
 import typing
+from collections.abc import Iterator
 
 from tfmdl.outside import is_int64, is_utf8
 
@@ -22,6 +25,21 @@ def check_types(instance) -> None:
         if not _holds(value, kind):
             told = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else kind
             raise ValueError(f"`{name}` must be {told}; received {reprlib.repr(value)}")
+
+
+@contextlib.contextmanager
+def naming_file(path: str | os.PathLike) -> Iterator[None]:
+    """Names the file whose fields are missing, unknown or cannot be true, as the body finds out.
+
+    Raises:
+        ValueError: for any KeyError, TypeError or ValueError of the body.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: its fields are not those of this version of the tool ({error})") from error
 
 
 def _holds(value, kind):

@@ -1,5 +1,6 @@
 """What a campaign plans: each run once, in an order in which it finds what it needs."""
 
+import json
 import pathlib
 import shlex
 
@@ -113,7 +114,8 @@ def test_costs_are_learned_from_finished_runs(config):
     first = runs[0]
     first.pack.parent.mkdir(parents=True)
     first.pack.touch()
-    (first.workdir / "metrics.jsonl").write_text('{"images_per_second": 10}\n{"images_per_second": 40}\n' * 2)
+    lines = [{"epoch": 1, "step": 5, "images_per_second": 10}, {"epoch": 2, "step": 10, "images_per_second": 40}]
+    (first.workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines * 2))
     costs = Costs(runs)
     assert costs.seconds([]) == 0
     one, all_but_first = costs.seconds([runs[1]]), costs.seconds(runs[1:])

@@ -13,11 +13,12 @@ import pytest
 from small_domains import CLASSES, SIZES
 from small_network import small
 
-from tfmdl.config import Preprocessing, RunConfig, write_json
+from tfmdl.config import Preprocessing, RunConfig
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.files import read_tensors, write_json, write_tensors
 from tfmdl.model import MultiDomainClassifier
-from tfmdl.packs import read_tensors, write_pack, write_tensors, write_trunk
+from tfmdl.packs import write_pack, write_trunk
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOMAINS = ("base", "tiny")
@@ -186,6 +187,20 @@ def test_classes_of_one_name_are_told_apart(runs, data_dir, tmp_path):
     evaluate(Request(str(tmp_path / "data"), "val", workdirs=(workdir,), output=str(output)))
     per_class = json.loads(output.read_text())["domains"]["tiny"]["per_class"]
     assert {key: entry["total"] for key, entry in per_class.items()} == {"crane (70)": 7, "crane (80)": 6}
+
+
+@pytest.mark.parametrize("composed", [False, True])
+def test_an_answer_that_is_not_finite_is_refused_by_domain_and_image(composed, runs, data_dir, tmp_path):
+    """Of weights that are: an accuracy would be a number like any other."""
+    shutil.copytree(runs, tmp_path / "runs")
+    path = tmp_path / "runs" / "tiny" / "packs" / "tiny.safetensors"
+    tensors, header = read_tensors(path)
+    tensors["head/kernel"] = np.full_like(tensors["head/kernel"], 3e38)
+    write_tensors(path, tensors, header)
+    folders = tuple(str(tmp_path / "runs" / domain) for domain in DOMAINS)
+    which = {"trunk": folders[0], "pack_paths": folders} if composed else {"workdirs": folders}
+    with pytest.raises(FloatingPointError, match=r"domain 'tiny': the network's answer to image \d+ is not finite"):
+        evaluate(Request(str(data_dir), "val", **which))
 
 
 def test_the_command(runs, data_dir, tmp_path):

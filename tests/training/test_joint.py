@@ -10,7 +10,8 @@ from small_network import small
 
 from tfmdl.config import RunConfig
 from tfmdl.evaluation.report import Request, evaluate
-from tfmdl.packs import load_model, read_packs, read_tensors, read_trunk
+from tfmdl.files import read_tensors
+from tfmdl.packs import load_model, read_packs, read_trunk
 from tfmdl.training.loop import train
 
 DOMAINS = ("base", "tiny")

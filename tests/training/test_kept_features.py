@@ -15,7 +15,8 @@ from tfmdl.config import RunConfig
 from tfmdl.data.features import FeaturePipeline, Features
 from tfmdl.data.pipeline import evaluation_batches
 from tfmdl.evaluation.report import Request, evaluate
-from tfmdl.packs import read_pack, read_tensors, read_trunk
+from tfmdl.files import read_tensors
+from tfmdl.packs import read_pack, read_trunk
 from tfmdl.training import loop
 from tfmdl.training.loop import Run, train
 from tfmdl.training.optimization import compile_network

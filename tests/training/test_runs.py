@@ -19,8 +19,9 @@ from tfmdl.cli import report_errors
 from tfmdl.config import RunConfig, load_config
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import SHARED
+from tfmdl.files import locked, read_tensors
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
-from tfmdl.packs import load_model, read_pack, read_tensors, read_trunk, write_trunk
+from tfmdl.packs import load_model, read_pack, read_trunk, write_trunk
 from tfmdl.sharing import METHODS
 from tfmdl.training import devices
 from tfmdl.training.loop import Run, train
@@ -284,20 +285,43 @@ def test_a_run_does_not_go_on_with_another_trunk(config, tmp_path):
     path = tmp_path / "trunk.safetensors"
     model = MultiDomainClassifier({"base": CLASSES["base"]}, config.architecture)
     before = write_trunk(path, model, "base")
-    added = dataclasses.replace(config, domains=("tiny",), init_from=str(path), workdir=str(tmp_path / "run"))
-    Run(added)  # writes config.json
+    workdir = str(tmp_path / "run")
+    added = dataclasses.replace(config, domains=("tiny",), init_from=str(path), workdir=workdir, max_steps=1)
+    train(added)
     model.variables[0].assign(model.variables[0].numpy() + 1)
     after = write_trunk(path, model, "base")
     with pytest.raises(ValueError, match=f"the trunk in --init_from: was '{before}', now '{after}'"):
-        Run(added)
+        train(added)
 
 
-def test_a_damaged_checkpoint_is_an_error_that_names_it(config, trunk, tmp_path):
-    shutil.copytree(trunk, tmp_path / "run")
-    newest = tmp_path / "run" / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:09d}.safetensors"
+def assert_same_weights(workdir, wanted_of):
+    for name in ("trunk.safetensors", "packs/ucf101.safetensors", "checkpoints/step-000000050.safetensors"):
+        found, wanted = (read_tensors(folder / name)[0] for folder in (workdir, wanted_of))
+        assert found.keys() == wanted.keys()
+        for key, value in wanted.items():
+            np.testing.assert_array_equal(found[key], value, err_msg=key)
+
+
+def test_a_run_goes_on_from_before_a_damaged_checkpoint(config, trunk, tmp_path, capsys):
+    """And ends with the same weights; a line says what it did."""
+    workdir = tmp_path / "run[/red]"
+    shutil.copytree(trunk, workdir)
+    before, newest = sorted((workdir / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=str(newest)):
-        train(dataclasses.replace(config, workdir=str(tmp_path / "run")))
+    train(dataclasses.replace(config, workdir=str(workdir)))
+    said = capsys.readouterr().out.splitlines()
+    assert f"{newest}: damaged or edited, its content is not what was written: goes on from {before}" in said
+    assert f"wrote {workdir}/trunk.safetensors, {workdir}/packs/ucf101.safetensors" in said
+    assert_same_weights(workdir, trunk)
+    assert without_speed(metrics_of(workdir)) == without_speed(metrics_of(trunk))
+
+
+def test_a_run_at_work_keeps_its_configuration(config, trunk):
+    """Even from one that would go on with it."""
+    before = (trunk / "config.json").read_bytes()
+    with locked(trunk, "run"), pytest.raises(ValueError, match=f"{trunk}: another run is at work in it"):
+        train(dataclasses.replace(config, checkpoint_every=7))
+    assert (trunk / "config.json").read_bytes() == before
 
 
 # As processes
@@ -359,11 +383,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(config, trunk, tmp_p
     train(dataclasses.replace(config, workdir=str(workdir)))
     assert f"wrote {workdir}/trunk.safetensors, {workdir}/packs/ucf101.safetensors" in capsys.readouterr().out
     assert without_speed(metrics_of(workdir)) == without_speed(metrics_of(trunk))
-    for name in ("trunk.safetensors", "packs/ucf101.safetensors", "checkpoints/step-000000050.safetensors"):
-        found, wanted = (read_tensors(folder / name)[0] for folder in (workdir, trunk))
-        assert found.keys() == wanted.keys()
-        for key, value in wanted.items():
-            np.testing.assert_array_equal(found[key], value, err_msg=key)
+    assert_same_weights(workdir, trunk)
 
 
 def test_without_a_flag_the_network_has_the_published_depth(config, tmp_path):

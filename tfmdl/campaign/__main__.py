@@ -23,7 +23,7 @@ from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
 from tfmdl.cli import report_errors, table_console
 from tfmdl.data.records import converted_domains
-from tfmdl.locks import locked
+from tfmdl.files import locked
 from tfmdl.recipes import SCHEDULES
 from tfmdl.sharing import METHODS
 

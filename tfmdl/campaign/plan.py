@@ -9,13 +9,13 @@ import json
 import pathlib
 import shlex
 
-from tfmdl.config import write_json
 from tfmdl.data.records import DatasetInfo
+from tfmdl.files import read_json, write_json
 from tfmdl.packs import PACKS_DIR
 from tfmdl.recipes import recipe_for
 from tfmdl.sharing import METHODS
 from tfmdl.sharing.individual import Individual
-from tfmdl.training.loop import METRICS_FILE
+from tfmdl.training.metrics import read_metrics
 
 CAMPAIGN_FILE = "campaign.json"
 
@@ -137,9 +137,12 @@ class PlannedRun:
         return shlex.join(("python", "train.py", *self.flags))
 
     def metrics(self) -> list[dict]:
-        """Returns the lines of its metrics.jsonl, one an epoch; none if it has not come that far."""
-        path = self.workdir / METRICS_FILE
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        """Returns the lines of its metrics.jsonl, one an epoch; none if it has not come that far.
+
+        Raises:
+            ValueError: if a line is damaged.
+        """
+        return read_metrics(self.workdir)
 
 
 def rows_of(config: CampaignConfig) -> list[Row]:
@@ -272,7 +275,7 @@ def claim(config: CampaignConfig) -> None:
     path = pathlib.Path(config.workdir, CAMPAIGN_FILE)
     settings = json.loads(json.dumps(config.settings))
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = read_json(path)
         changed = [
             f"--{name}: was {before.get(name)!r}, now {settings[name]!r}"
             for name in settings

@@ -14,8 +14,8 @@ import tfmdl
 from tfmdl.campaign import figures
 from tfmdl.campaign.plan import CampaignConfig
 from tfmdl.campaign.results import Results
-from tfmdl.config import write_text
 from tfmdl.evaluation.decathlon import Z_95
+from tfmdl.files import write_text
 from tfmdl.published import TABLE_1
 
 NOT_RUN = "not run"

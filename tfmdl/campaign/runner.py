@@ -10,7 +10,8 @@ import time
 
 from tfmdl.campaign.costs import Costs, duration
 from tfmdl.campaign.plan import PlannedRun
-from tfmdl.locks import is_locked
+from tfmdl.files import is_locked
+from tfmdl.outside import printable
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRAIN = str(ROOT / "train.py")
@@ -40,7 +41,7 @@ def check_flags(run: PlannedRun) -> None:
         ValueError: if it refuses them, with what it says.
     """
     command = [sys.executable, TRAIN, *run.flags, "--only_check_args"]
-    checked = subprocess.run(command, capture_output=True, text=True)
+    checked = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace")
     if checked.returncode:
         raise ValueError(f"train.py refuses the flags of the first run: {_last_lines(checked.stderr)}")
 
@@ -115,13 +116,13 @@ def _say(process, count, left):
         eta = f"  about {duration(left)} left" if left else ""
         print(f"{count}  {run.name}: {outcome}, {duration(seconds)}{eta}", flush=True)
     else:
-        said = _last_lines(run.log.read_text())
+        said = _last_lines(run.log.read_text(errors="backslashreplace"))
         print(f"{count}  {run.name}: failed with exit code {process.popen.returncode}: {said}", flush=True)
         print(f"    see {run.log}", flush=True)
 
 
 def _last_lines(text):
-    return " / ".join(line for line in text.strip().splitlines()[-LAST_LINES:] if line.strip())
+    return " / ".join(printable(line) for line in text.strip().splitlines()[-LAST_LINES:] if line.strip())
 
 
 @contextlib.contextmanager

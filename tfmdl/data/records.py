@@ -19,6 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfmdl import files
 from tfmdl.domains import check_name
 from tfmdl.outside import is_int64, is_utf8, parse_json
 
@@ -78,11 +79,8 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         OSError: for any OSError or TensorFlow error of the body.
     """
     try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        with files.naming(path):
+            yield
     except tf.errors.OpError as error:
         raise OSError(f"{os.fspath(path)}: {error.message.strip().partition(chr(10))[0]}") from error
 

@@ -1,13 +1,12 @@
 """The score of the Visual Decathlon: points of each domain, their sum, and how sure both are."""
 
 import dataclasses
-import json
 import math
-import pathlib
 
 from rich.table import Table
 
 from tfmdl.domains import DECATHLON
+from tfmdl.files import read_json
 
 MAX_POINTS = 1000.0
 Z_95 = 1.959964  # two-sided 95% quantile of the normal distribution
@@ -98,9 +97,8 @@ def read_percentages(path: str) -> dict[str, float]:
         ValueError: if it is not a JSON object of percentages.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text())
-        accuracies = {domain: float(value) / 100 for domain, value in content.items()}
-    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+        accuracies = {domain: float(value) / 100 for domain, value in read_json(path).items()}
+    except (TypeError, ValueError) as error:
         raise ValueError(f'{path}: expected {{"domain": accuracy in percent, ...}} ({error})') from error
     for domain, accuracy in accuracies.items():
         if not 0 <= accuracy <= 1:

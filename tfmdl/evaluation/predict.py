@@ -23,6 +23,9 @@ class Predictions:
         labels: int32 (images,); -1 where unknown.
         logits: float32 (images, classes of the domain).
         gates: float32 (images, layers, experts), or None where no layer mixes any.
+
+    Raises:
+        FloatingPointError: if a logit is not finite, naming domain and image.
     """
 
     domain: str
@@ -30,6 +33,14 @@ class Predictions:
     labels: np.ndarray
     logits: np.ndarray
     gates: np.ndarray | None = None
+
+    def __post_init__(self):
+        bad = self.image_ids[~np.isfinite(self.logits).all(axis=1)]
+        if len(bad):
+            raise FloatingPointError(
+                f"domain {self.domain!r}: the network's answer to image {bad[0]} is not finite (and that to "
+                f"{len(bad) - 1} more of a batch)"
+            )
 
 
 def predict_alone(tower, source) -> Iterator[Predictions]:

@@ -7,7 +7,6 @@ from rich.table import Table
 
 from tfmdl import packs, params
 from tfmdl.cli import table_console
-from tfmdl.config import write_json
 from tfmdl.data.pipeline import Source
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import published
@@ -15,6 +14,7 @@ from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.decathlon import decathlon_scores, score_table, title_of
 from tfmdl.evaluation.predict import predict_alone, predict_mixed
 from tfmdl.evaluation.submission import join_labels, read_labels, write_submission
+from tfmdl.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)

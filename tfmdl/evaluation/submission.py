@@ -1,5 +1,6 @@
 """Labels and predictions in the Visual Decathlon's own formats, joined by image id."""
 
+import io
 import json
 import os
 import pathlib
@@ -7,7 +8,8 @@ import zipfile
 
 import numpy as np
 
-from tfmdl.config import write_json
+from tfmdl.files import read_json, write_bytes, write_json
+from tfmdl.outside import is_int64
 
 
 def read_labels(labels_dir: str | os.PathLike, domain: str, category_ids: list[int]) -> dict[int, int]:
@@ -27,11 +29,13 @@ def read_labels(labels_dir: str | os.PathLike, domain: str, category_ids: list[i
         raise FileNotFoundError(f"{path}: no labels of domain {domain!r} here")
     index_of = {category: index for index, category in enumerate(category_ids)}
     try:
-        pairs = [(entry["image_id"], entry["category_id"]) for entry in json.loads(path.read_text())["annotations"]]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        pairs = [(entry["image_id"], entry["category_id"]) for entry in read_json(path)["annotations"]]
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not COCO-like annotations ({error!r})") from error
     label_of = {}
     for image_id, category in pairs:
+        if not (is_int64(image_id) and is_int64(category)):
+            raise ValueError(f"{path}: ids must be integers; received image_id {image_id!r}, category_id {category!r}")
         if category not in index_of:
             raise ValueError(f"{path}: image {image_id} has category {category}, which domain {domain!r} has not")
         if image_id in label_of:
@@ -58,8 +62,7 @@ def write_submission(path: str | os.PathLike, entries: list[dict]) -> None:
     if path.suffix != ".zip":
         write_json(path, entries)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("results.json", json.dumps(entries))
-    os.replace(partial, path)
+    write_bytes(path, content.getvalue())

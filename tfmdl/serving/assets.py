@@ -14,8 +14,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 import tfmdl
 from tfmdl import params
-from tfmdl.config import write_json
 from tfmdl.data.records import DatasetInfo, converted_domains
+from tfmdl.files import write_json
 from tfmdl.serving.check import Request
 from tfmdl.serving.limits import RULES
 from tfmdl.serving.signatures import SERVING_DEFAULT, size_of_pack

@@ -16,8 +16,8 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.config import write_json
 from tfmdl.data.decode import normalize
+from tfmdl.files import write_json
 from tfmdl.serving.assets import domain_facts
 from tfmdl.serving.network import FoldedClassifier
 from tfmdl.serving.samples import live_answers, samples_of

@@ -1,13 +1,44 @@
 """Checkpoints of a run: whole or not there."""
 
+import dataclasses
 import pathlib
 import re
 
 import numpy as np
 
-from tfmdl.packs import write_tensors
+from tfmdl.files import read_tensors, write_tensors
+from tfmdl.typed import check_types, naming_file
 
 KEEP = 2
+_NAME = re.compile(r"step-(\d{9})\.safetensors")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The state of training after a step.
+
+    Attributes:
+        step: How many steps were taken.
+        mid_epoch: Whether the epoch goes on after it; its running metrics are among the tensors then.
+        epoch_seconds: What that epoch has taken so far.
+        tensors: As `collect` returned them.
+        path: The file; None before it is written.
+
+    Raises:
+        ValueError: if a field is of another type or negative.
+    """
+
+    step: int
+    mid_epoch: bool
+    epoch_seconds: float
+    tensors: dict[str, np.ndarray]
+    path: pathlib.Path | None = None
+
+    def __post_init__(self):
+        check_types(self)
+        for name in ("step", "epoch_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative; received {getattr(self, name)}")
 
 
 class Checkpoints:
@@ -20,22 +51,50 @@ class Checkpoints:
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
 
-    def save(self, step: int, tensors: dict[str, np.ndarray], state: dict) -> pathlib.Path:
-        """Writes the state of training after `step` steps, removes old ones, and returns the file."""
-        path = self.directory / f"step-{step:09d}.safetensors"
-        write_tensors(path, tensors, {"kind": "checkpoint", "step": step, **state})
-        for old in self._files()[:-KEEP]:
+    def save(self, checkpoint: Checkpoint) -> pathlib.Path:
+        """Writes a checkpoint, removes old ones, and returns the file.
+
+        Raises:
+            OSError: if it cannot be written; those before it are still there then.
+        """
+        path = self.directory / f"step-{checkpoint.step:09d}.safetensors"
+        state = {name: getattr(checkpoint, name) for name in ("step", "mid_epoch", "epoch_seconds")}
+        write_tensors(path, checkpoint.tensors, {"kind": "checkpoint", **state})
+        # A later one is damaged: the run went on from an earlier one. It is replaced when the run gets there.
+        for old in [file for file in self._files() if file <= path][:-KEEP]:
             old.unlink()
         return path
 
-    def latest(self) -> pathlib.Path | None:
-        """Returns the newest checkpoint; `read_tensors` reads it. None if there is none."""
-        files = self._files()
-        return files[-1] if files else None
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """Returns the newest checkpoint that is whole, None if there is none at all, and what is wrong with later ones.
+
+        Raises:
+            ValueError: if there are checkpoints, and none is whole.
+        """
+        damages = []
+        for path in reversed(self._files()):
+            try:
+                return _read(path), damages
+            except ValueError as error:
+                damages.append(str(error))
+        if damages:
+            raise ValueError(
+                f"{damages[0]}; no earlier checkpoint is whole. Without {self.directory} the run begins anew"
+            )
+        return None, []
 
     def _files(self):
-        pattern = re.compile(r"step-\d{9}\.safetensors")
-        return sorted(path for path in self.directory.glob("step-*") if pattern.fullmatch(path.name))
+        return sorted(path for path in self.directory.glob("step-*") if _NAME.fullmatch(path.name))
+
+
+def _read(path):
+    tensors, header = read_tensors(path)
+    with naming_file(path):
+        kind = header.pop("kind")
+        checkpoint = Checkpoint(**header, tensors=tensors, path=path)
+        if kind != "checkpoint" or checkpoint.step != int(_NAME.fullmatch(path.name)[1]):
+            raise ValueError(f"is a {kind} of step {checkpoint.step}, not the checkpoint that its name says")
+    return checkpoint
 
 
 def collect(groups) -> dict[str, np.ndarray]:
@@ -50,15 +109,16 @@ def restore(groups, tensors: dict[str, np.ndarray]) -> None:
     """Sets groups of Keras variables to what `collect` returned.
 
     Raises:
-        ValueError: if a variable is missing on either side, or of another shape.
+        ValueError: if a variable is missing on either side, or of another shape or dtype.
     """
     variables = {f"{group}:{variable.path}": variable for group, members in groups.items() for variable in members}
     missing = sorted(variables.keys() ^ tensors.keys())
     if missing:
         raise ValueError(f"checkpoint and run do not hold the same variables: {', '.join(missing[:5])}")
     for name, variable in variables.items():
-        if tuple(variable.shape) != tensors[name].shape:
+        found, wanted = ((tuple(value.shape), str(value.dtype)) for value in (tensors[name], variable))
+        if found != wanted:
             raise ValueError(
-                f"checkpoint has {name} of shape {tensors[name].shape}, the run needs {tuple(variable.shape)}"
+                f"checkpoint has {name} of shape {found[0]} and {found[1]}, the run needs {wanted[0]} and {wanted[1]}"
             )
         variable.assign(tensors[name])

@@ -10,25 +10,26 @@ import numpy as np
 
 import tfmdl
 from tfmdl import packs
-from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config, write_json, write_text
+from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config
 from tfmdl.data import records
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_records
 from tfmdl.domains import published
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone
-from tfmdl.locks import locked
+from tfmdl.files import locked, read_json, write_json
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.recipes import Recipe, recipe_for
 from tfmdl.sharing import METHODS
 from tfmdl.training import devices, optimization
 from tfmdl.training.callbacks import CheckpointAndWatch, RestoreMetrics
-from tfmdl.training.checkpoints import Checkpoints, collect, restore
+from tfmdl.training.checkpoints import Checkpoint, Checkpoints, collect, restore
 from tfmdl.training.features import KeptFeatures
+from tfmdl.training.metrics import append_metrics, truncate_metrics
 from tfmdl.training.progress import Progress
 from tfmdl.training.tensorboard import TensorBoard
+from tfmdl.typed import naming_file
 
-METRICS_FILE = "metrics.jsonl"
 MOST_FEATURES = 2**29  # numbers that are kept in memory: 4 GiB, as batches are taken from a copy
 
 
@@ -43,9 +44,7 @@ def train(config: RunConfig) -> None:
     """
     devices.set_up(config.seed)
     with devices.strategy_scope():
-        run = Run(config)
-        with locked(config.workdir, "run"):
-            run.train()
+        Run(config).train()
 
 
 class Run:
@@ -89,15 +88,19 @@ class Run:
             self.towers = {domain: self.model.tower(domain, gates=True) for domain in config.domains}
         self.network = self._compiled()
         self.checkpoints = Checkpoints(self.workdir / "checkpoints")
-        self._claim_workdir()  # last: what cannot be run leaves no config.json behind
 
     def train(self) -> None:
-        """Runs the epochs that are left, then writes trunk and packs."""
-        state = self._resume()
+        """Runs the epochs that are left, then writes trunk and packs; errors as the function `train`."""
+        with locked(self.workdir, "run"):
+            self._claim_workdir()  # not before: what cannot be run leaves no config.json behind
+            self._train()
+
+    def _train(self):
+        progress = Progress(self.total_steps, self.recipe.schedule.epochs)
+        state = self._resume(progress)
         pipeline = self._feature_pipeline() if self.features and state["step"] < self.total_steps else self.pipeline
         board = TensorBoard(self.workdir, self.model, self.config.profile_steps)
-        progress = Progress(self.total_steps, self.recipe.schedule.epochs)
-        watch = CheckpointAndWatch(self, progress, board, state["step"], self.checkpoints.latest())
+        watch = CheckpointAndWatch(self, progress, board, state["step"], state["checkpoint"])
         evaluations = None
         with progress, watch.sigterm(), naming_bad_records(self.train_sources):
             if state["step"] == 0:
@@ -109,7 +112,7 @@ class Run:
                 state = {"step": watch.step, "epoch_seconds": 0.0, "metrics": None}
                 evaluations = self.evaluate()
                 line = self._metrics_line(epoch, watch.step, logs, seconds, evaluations)
-                self._append_metrics(line)
+                append_metrics(self.workdir, line)
                 board.epoch(line, evaluations, self.infos, last=watch.step >= self.total_steps)
                 progress.epoch(line)
                 watch.checkpoint()
@@ -149,9 +152,9 @@ class Run:
         mid_epoch = step % self.steps_per_epoch != 0
         if mid_epoch:
             groups["metrics"] = self._metric_variables()
-        tensors = collect(groups)
-        state = {"mid_epoch": mid_epoch, "epoch_seconds": epoch_seconds if mid_epoch else 0.0}
-        return self.checkpoints.save(step, tensors, state)
+        return self.checkpoints.save(
+            Checkpoint(step, mid_epoch, epoch_seconds if mid_epoch else 0.0, collect(groups))
+        )
 
     def _recipe(self, info) -> Recipe:
         config = self.config
@@ -240,7 +243,7 @@ class Run:
         path = self.workdir / CONFIG_FILE
         if path.is_file():
             changed = differences(load_config(self.workdir), self.config)
-            before = json.loads(path.read_text())
+            before = read_json(path)
             for key, what in (
                 ("data", "records in --data_dir"),
                 ("trunk_fingerprint", "trunk in --init_from"),
@@ -253,7 +256,6 @@ class Run:
                     f"--workdir={self.workdir} holds a run of another configuration:\n  " + "\n  ".join(changed)
                     + "\nuse another --workdir, or remove that one"
                 )
-        self.workdir.mkdir(parents=True, exist_ok=True)
         write_json(path, described)  # again too: data or trunk may have moved
 
     def _compiled(self):
@@ -305,19 +307,26 @@ class Run:
     def _metric_variables(self):
         return [variable for metric in self.network.metrics for variable in metric.variables]
 
-    def _resume(self) -> dict:
+    def _resume(self, progress) -> dict:
         """Restores the newest checkpoint; returns the step, and what the epoch it is in had gathered so far."""
-        newest = self.checkpoints.latest()
-        if not newest:
-            self._truncate_metrics(0)
-            return {"step": 0, "epoch_seconds": 0.0, "metrics": None}
-        tensors, state = packs.read_tensors(newest)
-        metrics = None
-        if state["mid_epoch"]:
+        checkpoint, damages = self.checkpoints.newest()
+        for damage in damages:
+            progress.note(f"{damage}: goes on from {checkpoint.path}")
+        step = checkpoint.step if checkpoint else 0
+        truncate_metrics(self.workdir, step)
+        if not checkpoint:
+            return {"step": 0, "epoch_seconds": 0.0, "metrics": None, "checkpoint": None}
+        tensors, metrics = checkpoint.tensors, None
+        if checkpoint.mid_epoch:
             metrics = {name: tensors.pop(name) for name in list(tensors) if name.startswith("metrics:")}
-        restore({"network": self.network.variables, "optimizer": self.network.optimizer.variables}, tensors)
-        self._truncate_metrics(state["step"])
-        return {"step": state["step"], "epoch_seconds": state["epoch_seconds"], "metrics": metrics}
+        with naming_file(checkpoint.path):
+            restore({"network": self.network.variables, "optimizer": self.network.optimizer.variables}, tensors)
+        return {
+            "step": step,
+            "epoch_seconds": checkpoint.epoch_seconds,
+            "metrics": metrics,
+            "checkpoint": checkpoint.path,
+        }
 
     def _metrics_line(self, epoch, step, logs, seconds, evaluations):
         steps = step - epoch * self.steps_per_epoch
@@ -338,24 +347,6 @@ class Run:
                 line[f"val/loss/{domain}"] = evaluation.loss
                 line[f"val/accuracy/{domain}"] = evaluation.accuracy
         return line
-
-    def _append_metrics(self, line):
-        with open(self.workdir / METRICS_FILE, "a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def _truncate_metrics(self, step):
-        """Drops the lines of epochs that ended after the checkpoint that the run goes on from."""
-        path = self.workdir / METRICS_FILE
-        if not path.is_file():
-            return
-        kept = []
-        for line in path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except json.JSONDecodeError:  # the line that a kill cut short
-                break
-        write_text(path, "".join(kept))
 
     def _write_results(self, evaluations):
         if self.trunk:

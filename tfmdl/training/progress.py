@@ -3,9 +3,10 @@
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from tfmdl.cli import text_console
 
 
 class Progress:
@@ -84,11 +85,16 @@ def counted(batches, what: str, total: int) -> Iterator:
     console = _console()
     started = time.perf_counter()
     done, rate = 0, ""
-    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[rate]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[rate]}"),
+    )
     with RichProgress(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
     ) as bar:
-        task = bar.add_task("", total=total, rate=rate)
+        task = bar.add_task(what, total=total, rate=rate)
         for batch in batches:
             yield batch
             done += len(batch.labels)
@@ -98,4 +104,4 @@ def counted(batches, what: str, total: int) -> Iterator:
 
 
 def _console():
-    return Console(soft_wrap=True, highlight=False)
+    return text_console(soft_wrap=True)

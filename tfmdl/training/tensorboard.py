@@ -1,10 +1,14 @@
 """What a run shows in TensorBoard: events below `<workdir>/train` and `<workdir>/val`."""
 
+import contextlib
+import errno
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from tfmdl.data.records import naming
 from tfmdl.model import slot_and_owner
 
 IMAGES = 64
@@ -22,8 +26,8 @@ class TensorBoard:
 
     def __init__(self, workdir, model, profile_steps=None):
         self._model = model
-        self._train = tf.summary.create_file_writer(str(workdir / "train"))
-        self._val = tf.summary.create_file_writer(str(workdir / "val"))
+        self._train = EventsFile(workdir / "train")
+        self._val = EventsFile(workdir / "val")
         self._profile_dir = str(workdir / "train")
         self._profile_steps = profile_steps
         self._profiling = False
@@ -35,7 +39,7 @@ class TensorBoard:
             owner = slot_and_owner(variable)[1]
             if variable.trainable:
                 counts[owner] = counts.get(owner, 0) + int(np.prod(variable.shape))
-        with self._train.as_default(step=0):
+        with self._train.at(0):
             tf.summary.text("configuration", f"```\n{json.dumps(described, indent=1)}\n```")
             for owner, count in counts.items():
                 tf.summary.scalar(f"trained_parameters/{owner}", count)
@@ -49,7 +53,7 @@ class TensorBoard:
             for name in ("mean", "std")
         )
         pixels = batch["image"].numpy() * std + mean
-        with self._train.as_default(step=0):
+        with self._train.at(0):
             tf.summary.image("augmented_images", tile(np.clip(pixels[:IMAGES], 0, 1))[None])
 
     def before_step(self, step: int) -> None:
@@ -64,16 +68,21 @@ class TensorBoard:
             self._end_profile()
 
     def epoch(self, line: dict, evaluations: dict, infos: dict, last: bool) -> None:
-        """Writes the numbers of an epoch; at the first, at powers of two and at the last epoch, the pictures."""
-        with self._train.as_default(step=line["step"]):
+        """Writes the numbers of an epoch; at the first, at powers of two and at the last epoch, the pictures.
+
+        Raises:
+            OSError: as `EventsFile.at`.
+        """
+        with self._train.at(line["step"]):
             for name in ("train/loss", "train/accuracy", "learning_rate", "images_per_second"):
                 tf.summary.scalar(name.removeprefix("train/"), line[name])
             if last or line["epoch"] & (line["epoch"] - 1) == 0:
                 self._kernels()
-        with self._val.as_default(step=line["step"]):
-            if evaluations:
-                tf.summary.scalar("loss", line["val/loss"])
-                tf.summary.scalar("accuracy", line["val/accuracy"])
+        if not evaluations:
+            return
+        with self._val.at(line["step"]):
+            tf.summary.scalar("loss", line["val/loss"])
+            tf.summary.scalar("accuracy", line["val/accuracy"])
             for domain, evaluation in evaluations.items():
                 tf.summary.scalar(f"accuracy/{domain}", evaluation.accuracy)
                 tf.summary.scalar(f"loss/{domain}", evaluation.loss)
@@ -85,8 +94,6 @@ class TensorBoard:
                     names = infos[domain].label_names
                     description = f"row: true class, column: predicted; {names[0]} first, {names[-1]} last"
                     tf.summary.image(f"confusion/{domain}", picture[None], description=description)
-        self._train.flush()
-        self._val.flush()
 
     def close(self) -> None:
         """Ends a profile that is under way and closes the files."""
@@ -110,6 +117,60 @@ class TensorBoard:
                 pixels = 0.5 + 0.5 * kernels / largest
                 enlarged = np.kron(pixels, np.ones((1, 6, 6, 1)))
                 tf.summary.image(f"depthwise/{layer}/{owner}", tile(enlarged)[None])
+
+
+class EventsFile:
+    """A file of events in a folder that is made if it is not there.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: if it cannot be made or written.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._others = set(self._files())
+        self._written = 0  # bytes that are known to hold whole records
+        with naming(self._folder):
+            self._writer = tf.summary.create_file_writer(str(folder))
+
+    @contextlib.contextmanager
+    def at(self, step: int) -> Iterator[None]:
+        """Has `tf.summary` write here, as of `step`, while the context lasts; something must be written.
+
+        Raises:
+            OSError: if it could not be written. TensorFlow may drop what a full disk does not take, and say nothing.
+        """
+        with naming(self._folder), self._writer.as_default(step=step):
+            yield
+        (path,) = set(self._files()) - self._others
+        end = _end_of_records(path, self._written)
+        if end == self._written or end != path.stat().st_size:
+            raise OSError(errno.EIO, "TensorBoard's events were not written whole; is the disk full?", str(path))
+        self._written = end
+
+    def close(self) -> None:
+        """Closes the file."""
+        with naming(self._folder):
+            self._writer.close()
+
+    def _files(self):
+        return self._folder.glob("events.out.tfevents.*.v2")  # the profiler's have another end
+
+
+def _end_of_records(path, start):
+    """Returns where the last whole record of a TFRecord file ends; `start` is where one does."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        while True:
+            file.seek(start)
+            # A record is the length of its data in 8 bytes, a checksum of 4, the data, and a checksum of 4.
+            end = start + 8 + 4 + int.from_bytes(file.read(8), "little") + 4
+            if end > size:
+                return start
+            start = end
 
 
 def tile(images: np.ndarray, border: int = 2) -> np.ndarray:

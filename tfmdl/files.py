@@ -1,0 +1,188 @@
+"""Files that are whole or not there (text, JSON, tensors), and locks on folders that one process at a time may write.
+
+What is written here is written aside, flushed to the disk and renamed into place: a kill, or a full disk, leaves the
+file that was there before. Files of tensors hold a hash over all of their bytes.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import re
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from tfmdl.outside import parse_json
+
+_LOCK_FILE = ".lock"
+# A file of tensors is a safetensors file. Its metadata are flat strings: one key holds our JSON, which begins with the
+# hash, so that its place in the file can be told before anything is believed.
+_HEADER = "tfmdl"
+_HASH = "sha256"
+_UNKNOWN = "0" * 64
+_PLACE_OF_HASH = re.compile(rf'"__metadata__":\{{"{_HEADER}":"\{{\\"{_HASH}\\": \\"([0-9a-f]{{64}})\\"'.encode())
+_MAX_HEADER_BYTES = 100_000_000  # as safetensors has it
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file aside and renames it into place, in a folder that is made if it is not there.
+
+    Raises:
+        OSError: if it cannot be written, naming it; what was there before is still there then, and nothing else.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with naming(path), open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text in UTF-8 as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike, content) -> None:
+    """Writes JSON as `write_bytes` does."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """Returns the object that a JSON file holds.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no JSON or no object, naming the file.
+    """
+    content = parse_json(pathlib.Path(path).read_bytes(), str(path))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object; received {type(content).__name__}")
+    return content
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Gives the OSErrors of the body the name of the file, which that of a full disk has not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def fingerprint(tensors: dict[str, np.ndarray]) -> str:
+    """Returns the SHA-256 over names, dtypes, shapes and bytes of `tensors`, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = np.asarray(tensors[name], order="C")
+        digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict) -> None:
+    """Writes tensors and a JSON header as `write_bytes` does, with a hash over the whole file."""
+    # Not `ascontiguousarray`, which would make vectors of scalars.
+    tensors = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    content = save(tensors, {_HEADER: json.dumps({_HASH: _UNKNOWN, **header})})
+    place = _PLACE_OF_HASH.search(content)
+    start, end = place.span(1)
+    write_bytes(path, b"".join((content[:start], _hash(content, place).encode(), content[end:])))
+
+
+def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
+    """Returns the tensors, sorted by name, and the header of a file that `write_tensors` wrote.
+
+    Earlier versions hashed the tensors only. What they wrote is read too, with a warning.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        OSError: if it cannot be read.
+        ValueError: if it is damaged, edited or of another origin.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    content, text = _read(path)
+    place = _PLACE_OF_HASH.search(content, 0, 8 + len(text))
+    if place and place[1].decode() != _hash(content, place):
+        raise ValueError(f"{path}: damaged or edited, its content is not what was written")
+    try:
+        header = json.loads(json.loads(text)["__metadata__"][_HEADER])
+        tensors = dict(sorted(load(content).items()))
+        before = header.pop(_HASH if place else "fingerprint")
+    except (SafetensorError, TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a file of this tool, or damaged ({error})") from error
+    if not place:
+        if before != fingerprint(tensors):
+            raise ValueError(f"{path}: damaged, its tensors are not those that were written")
+        # Not refused: it may be the work of days.
+        warnings.warn(
+            f"{path}: of an earlier version, which vouched for its tensors but not for its header; the command of "
+            "train.py that made it, typed again, writes it anew",
+            stacklevel=2,
+        )
+    return tensors, header
+
+
+def _read(path):
+    """Returns the bytes of a file of tensors, and those of its header; of anything else the rest is not read."""
+    with naming(path), open(path, "rb") as file:
+        size = file.read(8)
+        text = file.read(min(int.from_bytes(size, "little"), _MAX_HEADER_BYTES))
+        if not text.startswith(b"{") or f'"{_HEADER}":'.encode() not in text:
+            raise ValueError(f"{path}: not a file of this tool, or damaged")
+        return b"".join((size, text, file.read())), text
+
+
+def _hash(content, place):
+    """Returns the SHA-256 of a file of tensors, where the hash itself stands taken as unknown."""
+    content, (start, end) = memoryview(content), place.span(1)
+    digest = hashlib.sha256(content[:start])
+    digest.update(_UNKNOWN.encode())
+    digest.update(content[end:])
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, what: str) -> Iterator[None]:
+    """Keeps other processes out of `folder`, which is made if it is not there; `what` names the kind of work.
+
+    Raises:
+        ValueError: if another process has it.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / _LOCK_FILE, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another {what} is at work in it") from None
+        yield
+
+
+def is_locked(folder: str | os.PathLike) -> bool:
+    """Returns whether a process has `folder`."""
+    try:
+        with open(pathlib.Path(folder, _LOCK_FILE)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
