@@ -190,7 +190,7 @@ MISREAD_BMPS = {
     "RLE of 8 bits": (_bmp(8, 1, palette=_greys()), "compressed BMP"),
     "an unknown compression": (_bmp(compression=77), "compressed BMP"),
     "masks of another order": (_bmp(32, 3, masks=struct.pack("<3I", 0xFF, 0xFF00, 0xFF0000)), "compressed BMP"),
-    "a palette of colours": (_bmp(8, palette=_greys()[::-1]), "palette of colours"),
+    "a palette of colours": (_bmp(8, palette=_greys()[::-1]), "palette other than the greys"),
     "9 bits": (_bmp(9, palette=_greys()), "9 bits a pixel"),
     "pixels within the header": (BMP[:10] + struct.pack("<I", 20) + BMP[14:], "header that TensorFlow misreads"),
 }
