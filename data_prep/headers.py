@@ -82,9 +82,9 @@ def size_fault(size: int) -> str | None:
 
 
 def check_pixels(height: int, width: int, verb: str = "claims") -> None:
-    """Raises ValueError if `height` times `width` are too many pixels; the message begins with `verb`."""
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"{verb} {width}x{height} pixels; expected at most {MAX_PIXELS:,} in all")
+    """Raises ValueError if `height` times `width` are no pixels or too many; the message begins with `verb`."""
+    if not 1 <= height * width <= MAX_PIXELS:
+        raise ValueError(f"{verb} {width}x{height} pixels; expected 1 to {MAX_PIXELS:,} in all")
 
 
 def _read_jpeg(encoded: bytes) -> Header:
