@@ -47,7 +47,7 @@ def write_domain(data_dir, name, sizes=None, seed=0, test_labels=False, classes=
         for number in range(size):
             label, image_id = number % classes, next(ids)
             height, width = ((18, 18), (24, 20), (18, 23))[number % 3]
-            pixels = picture(random, COLOURS[label], height, width)
+            pixels = picture(random, COLOURS[label % len(COLOURS)], height, width)
             if number % 7 == 6:
                 pixels = pixels[..., label % 3]
             image_format = "png" if number % 5 == 4 else "jpeg"
