@@ -1,5 +1,6 @@
 """An export appears whole, checked or not at all; the next one is made of the last; old ones go."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -127,19 +128,21 @@ def test_a_model_that_answers_with_what_is_no_number_is_refused(path, told, runs
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def files_of_at_most():
-    """Returns a function that sets how many bytes a file may have, as a disk that is full would."""
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """Lets no file have more bytes, for which TensorFlow has errors as it has for a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("size", [100, 20_000, 200_000])
-def test_a_full_disk_is_one_error_and_leaves_nothing(size, runs, tmp_path, files_of_at_most, capsys):
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_a_full_disk_is_one_error_and_leaves_nothing(size, runs, tmp_path, capsys):
     source = from_runs(trunk=str(runs), pack_paths=[str(runs / "packs" / "upright.safetensors")])
-    files_of_at_most(size)
-    with pytest.raises(SystemExit), report_errors():
+    with pytest.raises(SystemExit), report_errors(), files_of_at_most(size):
         write_export(source, tmp_path)
     err = capsys.readouterr().err
     assert err.startswith(f"error: {tmp_path}/1: cannot be written (") and err.count("\n") == 1
