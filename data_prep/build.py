@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 
 import tfmdl
 from data_prep.conversion import ConvertConfig
-from data_prep.images import CheckedImage, PixelSums, check_images
+from data_prep.images import CheckedImage, PixelSums, prepare_images
 from data_prep.ordered import map_ordered
 from data_prep.plan import BadImage, DataError, Plan, RawImage, refuse
 from data_prep.progress import progress_line
 from data_prep.workspace import building
 from data_prep.writer import Spool
 from tfmdl.data.records import INFO_FILE, UNKNOWN_LABEL, DatasetInfo, SplitInfo, serialize_example
+from tfmdl.outside import printable
 
 _BYTES_OF_MB = 1 << 20
 _BATCH_IMAGES = 64
@@ -23,11 +24,13 @@ def build_domain(plan: Plan, config: ConvertConfig) -> None:
     """Writes the records and `dataset_info.json` of a domain, and prints what it made.
 
     Raises:
-        DataError: if an image is bad and `config.on_error` is "fail", or a split has no good image.
+        DataError: if an image is bad and `config.on_error` is "fail", a split has no good image, or the pixels of a
+            channel are all alike.
+        OSError: if something cannot be written.
     """
 
     def check(batch: list[RawImage]) -> tuple[list[RawImage], list[CheckedImage | str]]:
-        return batch, check_images([image.encoded for image in batch], config.resize_shorter)
+        return batch, prepare_images([image.encoded for image in batch], config.resize_shorter)
 
     started = time.monotonic()
     total = sum(map(len, plan.splits.values()))
@@ -47,8 +50,13 @@ def build_domain(plan: Plan, config: ConvertConfig) -> None:
                 if config.on_error == "fail":
                     refuse(plan.domain, bad)
                 report(len(batch), batch[-1].split)
-        infos = {split: builder.finish(folder, config) for split, builder in splits.items()}
+        infos = {split: builder.finish(config) for split, builder in splits.items()}
         mean, std = splits["train"].pixel_sums.mean_and_std()
+        if not all(std):
+            raise DataError(
+                f"{plan.domain}: all pixels of train are alike in one channel, or all: mean {mean}, std {std}; "
+                "expected a std above 0, by which training divides"
+            )
         DatasetInfo(
             name=plan.domain,
             label_names=plan.label_names,
@@ -66,7 +74,7 @@ def build_domain(plan: Plan, config: ConvertConfig) -> None:
     rate = total / (time.monotonic() - started)
     print(f"{plan.domain}: {counts}  {len(plan.label_names)} classes  {rate:,.0f} images/s")
     if bad:
-        shown = [f"  {image.split}: {image.name} {image.reason}" for image in bad[:_SHOWN_BAD]]
+        shown = [printable(f"  {image.split}: {image.name} {image.reason}") for image in bad[:_SHOWN_BAD]]
         more = [f"  and {len(bad) - _SHOWN_BAD} more"] if len(bad) > _SHOWN_BAD else []
         listed = f"  left out {len(bad)} bad images, listed in {config.output_dir / plan.domain / INFO_FILE}:"
         print("\n".join([listed, *shown, *more]))
@@ -99,9 +107,9 @@ class _SplitBuilder:
             self._per_class[reference.label] += 1
         self.pixel_sums.add(image)
 
-    def finish(self, folder, config: ConvertConfig) -> SplitInfo:
-        prefix = folder / f"{self._plan.domain}-{self._split}"
-        shards = self._spool.write_shards(prefix, config.shard_mb * _BYTES_OF_MB, config.seed)
+    def finish(self, config: ConvertConfig) -> SplitInfo:
+        shard_bytes = config.shard_mb * _BYTES_OF_MB
+        shards = self._spool.write_shards(self._plan.domain, self._split, shard_bytes, config.seed)
         if not shards:
             raise DataError(f"{self._plan.domain}: split {self._split!r} is empty: none of its images is good")
         return SplitInfo(

@@ -5,6 +5,7 @@ import importlib
 import pathlib
 
 from data_prep.plan import SPLITS, DataError
+from tfmdl.outside import is_utf8
 
 # Names of modules: tensorflow-datasets is imported by the source that needs it alone.
 SOURCES = {
@@ -47,6 +48,10 @@ class ConvertConfig:
                 "--splits: must have train, whose pixels give the domain's mean and std; "
                 f"received {','.join(self.splits)!r}"
             )
+        for name in ("input_dir", "output_dir"):
+            # As TensorFlow needs it.
+            if not is_utf8(str(getattr(self, name))):
+                raise DataError(f"--{name}: expected a path in UTF-8; received {str(getattr(self, name))!r}")
         if not self.input_dir.is_dir():
             raise DataError(f"--input_dir: no such folder: {self.input_dir}")
 

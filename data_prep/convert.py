@@ -11,10 +11,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from absl import app, flags
 
+from data_prep import command
 from data_prep.conversion import SOURCES, ConvertConfig, convert
 from data_prep.ordered import available_cores
-from data_prep.plan import SPLITS, DataError
-from data_prep.quiet import silence_native_stderr
+from data_prep.plan import SPLITS
 
 _SOURCE = flags.DEFINE_enum(
     "source",
@@ -31,7 +31,8 @@ _SHARD_MB = flags.DEFINE_integer("shard_mb", 64, "Size of a shard in MiB, about.
 _RESIZE_SHORTER = flags.DEFINE_integer(
     "resize_shorter",
     None,
-    "Resize to this shorter side, and encode again, images of another; the default keeps all as they are.",
+    "Resize to this shorter side, and encode again, images of another; the default keeps all as they are, but those "
+    "that EXIF data says to turn, which are stored upright.",
     lower_bound=1,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the shuffle and of held-out splits.", lower_bound=0)
@@ -39,28 +40,27 @@ _ON_ERROR = flags.DEFINE_enum("on_error", "fail", ["fail", "skip"], "What to do 
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace domains that are already there.")
 
 
-def main(_) -> int:
-    silence_native_stderr()
-    try:
-        convert(
-            ConvertConfig(
-                source=_SOURCE.value,
-                input_dir=pathlib.Path(_INPUT_DIR.value),
-                output_dir=pathlib.Path(_OUTPUT_DIR.value),
-                domains=tuple(_DOMAINS.value),
-                splits=tuple(_SPLITS.value),
-                workers=_WORKERS.value or available_cores(),
-                shard_mb=_SHARD_MB.value,
-                resize_shorter=_RESIZE_SHORTER.value,
-                seed=_SEED.value,
-                on_error=_ON_ERROR.value,
-                overwrite=_OVERWRITE.value,
-            )
+def work() -> bool:
+    convert(
+        ConvertConfig(
+            source=_SOURCE.value,
+            input_dir=pathlib.Path(_INPUT_DIR.value),
+            output_dir=pathlib.Path(_OUTPUT_DIR.value),
+            domains=tuple(_DOMAINS.value),
+            splits=tuple(_SPLITS.value),
+            workers=_WORKERS.value or available_cores(),
+            shard_mb=_SHARD_MB.value,
+            resize_shorter=_RESIZE_SHORTER.value,
+            seed=_SEED.value,
+            on_error=_ON_ERROR.value,
+            overwrite=_OVERWRITE.value,
         )
-    except (DataError, OSError) as error:
-        print(f"convert.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    )
+    return True
+
+
+def main(_) -> int:
+    return command.run("convert.py", work)
 
 
 if __name__ == "__main__":

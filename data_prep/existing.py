@@ -22,7 +22,10 @@ def is_whole(plan: Plan, config: ConvertConfig) -> bool:
         raise DataError(f"{folder}: is no converted domain (it has no {INFO_FILE}); move it away")
     if config.overwrite:
         return False
-    info = DatasetInfo.load(config.output_dir, plan.domain)
+    try:
+        info = DatasetInfo.load(config.output_dir, plan.domain)
+    except ValueError as error:
+        raise DataError(f"{error}; give --overwrite to replace the domain, or another --output_dir") from error
     differences = _option_differences(info, config)
     if not differences and info.inputs != plan.inputs:
         changed = sorted({name for name, _ in info.inputs.items() ^ plan.inputs.items()})

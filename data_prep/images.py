@@ -1,28 +1,36 @@
 """Looking at images: what the header claims, whether all of the image decodes, and the sums of its pixels.
 
-Images are decoded by TensorFlow, as training will decode them: what passes here cannot stop a training run. A
-format that Pillow reads and TensorFlow does not (WebP, TIFF, ...) is refused by name rather than silently
-re-encoded.
+Images are decoded by TensorFlow, as training will decode them: what passes here cannot stop a training run, and what
+is made of an image looks as the image itself would have. A format that Pillow reads and TensorFlow does not (WebP,
+TIFF, ...) is refused by name rather than silently re-encoded.
 """
 
 import io
 import math
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-MAX_PIXELS = 100_000_000
+from data_prep.headers import MAX_PIXELS, Header, check_pixels, read_header
+
 JPEG_QUALITY = 95
-_FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"GIF8": "gif", b"BM": "bmp"}
+# Of a JPEG that libjpeg writes.
+_MAX_JPEG_SIDE = 65_500
 # Squares of this many pixels of 8 bits still add up to less than 2**31.
 _CHUNK = 1 << 15
-
-# The limit is ours, on the header, before Pillow or TensorFlow gets to see the image.
-Image.MAX_IMAGE_PIXELS = None
+# What makes the pixels of each EXIF orientation upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class CheckedImage(NamedTuple):
@@ -36,8 +44,24 @@ class CheckedImage(NamedTuple):
     square_sum: np.ndarray
 
 
-def check_images(images: Sequence[bytes], resize_shorter: int | None = None) -> list[CheckedImage | str]:
+def check_images(images: Sequence[bytes]) -> list[CheckedImage | str]:
     """Decodes images in full.
+
+    Args:
+        images: The encoded images.
+
+    Returns:
+        For each image what was found, or the reason why it is refused.
+    """
+    return _checked(images, lambda encoded, header: (encoded, header))
+
+
+def prepare_images(images: Sequence[bytes], resize_shorter: int | None = None) -> list[CheckedImage | str]:
+    """Makes images upright and of the wanted size, and decodes them in full.
+
+    An image whose EXIF data (a JPEG's APP1, a PNG's eXIf) says that it is to be turned or mirrored is decoded,
+    turned, and encoded without EXIF data: a PNG as PNG, and so without loss, a JPEG as JPEG of quality `JPEG_QUALITY`.
+    One that is to be resized becomes such a JPEG too. All others keep their bytes.
 
     Args:
         images: The encoded images.
@@ -46,20 +70,7 @@ def check_images(images: Sequence[bytes], resize_shorter: int | None = None) -> 
     Returns:
         For each image what was found, or the reason why it is refused.
     """
-    results: list[CheckedImage | str] = []
-    for encoded in images:
-        try:
-            image_format = _check_header(encoded)
-            if resize_shorter is not None:
-                encoded, image_format = _resized(encoded, image_format, resize_shorter)
-            results.append(CheckedImage(encoded, image_format, 0, 0, None, None))
-        except (OSError, ValueError, SyntaxError, struct.error) as error:
-            results.append(str(error))
-    good = [index for index, result in enumerate(results) if not isinstance(result, str)]
-    measured = _measure([results[index].encoded for index in good])
-    for index, found in zip(good, measured, strict=True):
-        results[index] = found if isinstance(found, str) else results[index]._replace(**found)
-    return results
+    return _checked(images, lambda encoded, header: _prepared(encoded, header, resize_shorter))
 
 
 class PixelSums:
@@ -90,66 +101,85 @@ class PixelSums:
         return mean, std
 
 
-def _check_header(encoded: bytes) -> str:
-    """Returns the format; raises if the header is none, or claims too many pixels."""
-    image_format = next((name for magic, name in _FORMATS.items() if encoded.startswith(magic)), None)
-    if image_format is None:
-        raise ValueError(f"is no image; expected JPEG, PNG, GIF or BMP, received {encoded[:8]!r}...")
-    width, height = _jpeg_size(encoded) if image_format == "jpeg" else _pillow_size(encoded)
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"claims {width}x{height} pixels; expected at most {MAX_PIXELS:,} in all")
-    return image_format
+def _checked(
+    images: Sequence[bytes], prepare: Callable[[bytes, Header], tuple[bytes, Header]]
+) -> list[CheckedImage | str]:
+    results: list[CheckedImage | str] = [""] * len(images)
+    good: dict[int, tuple[bytes, Header]] = {}
+    for index, encoded in enumerate(images):
+        # Whatever an image makes a decoder raise, it is that image which is bad.
+        try:
+            good[index] = prepare(encoded, read_header(encoded))
+        except Exception as error:
+            results[index] = _reason(error)
+    for indices in _groups({index: header.height * header.width for index, (_, header) in good.items()}):
+        measured = _measure([good[index][0] for index in indices])
+        for index, found in zip(indices, measured, strict=True):
+            encoded, header = good[index]
+            results[index] = found if isinstance(found, str) else CheckedImage(encoded, header.format, **found)
+    return results
 
 
-def _pillow_size(encoded: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(encoded)) as image:
-        return image.size
+def _groups(pixels: dict[int, int]) -> Iterator[list[int]]:
+    """Yields the keys in groups that have no more than `MAX_PIXELS` together: they are decoded at the same time."""
+    group, total = [], 0
+    for key, size in pixels.items():
+        if group and total + size > MAX_PIXELS:
+            yield group
+            group, total = [], 0
+        group.append(key)
+        total += size
+    if group:
+        yield group
 
 
-def _jpeg_size(encoded: bytes) -> tuple[int, int]:
-    # Pillow's open takes half as long as decoding a 72-pixel image does; finding the frame header takes
-    # nothing.
-    position = 2
-    while position + 9 <= len(encoded):
-        marker, length = struct.unpack_from(">HH", encoded, position)
-        # SOF0 to SOF15, without the three of that range which are other segments (DHT, JPG, DAC).
-        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-            height, width = struct.unpack_from(">HH", encoded, position + 5)
-            return width, height
-        # Any number of fill bytes may precede a marker.
-        position += 1 if marker == 0xFFFF else 2 + length
-    raise ValueError("is truncated: it ends before the JPEG frame header")
+def _prepared(encoded: bytes, header: Header, shorter: int | None) -> tuple[bytes, Header]:
+    """Returns the image upright and its shorter side `shorter` pixels long, if given; as it was if it is so."""
+    resized = shorter is not None and shorter != min(header.height, header.width)
+    if header.orientation == 1 and not resized:
+        return encoded, header
+    if resized:
+        # Refused before it is decoded. The pixels have the last word: of a damaged GIF fewer may come than it claims.
+        _resized_size(header.width, header.height, shorter)
+    image = Image.fromarray(tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy())
+    if header.orientation != 1:
+        image = image.transpose(_UPRIGHT[header.orientation])
+    if resized:
+        image = image.resize(_resized_size(*image.size, shorter), Image.Resampling.BICUBIC)
+    image_format = "jpeg" if resized else header.format
+    target = io.BytesIO()
+    image.save(target, image_format, **({"quality": JPEG_QUALITY} if image_format == "jpeg" else {}))
+    return target.getvalue(), Header(image_format, image.height, image.width)
 
 
-def _resized(encoded: bytes, image_format: str, shorter: int) -> tuple[bytes, str]:
-    """Returns the image with its shorter side `shorter` pixels long, as it was if it already is."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        if min(image.size) == shorter:
-            return encoded, image_format
-        scale = shorter / min(image.size)
-        size = [max(shorter, round(side * scale)) for side in image.size]
-        target = io.BytesIO()
-        image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(target, "JPEG", quality=JPEG_QUALITY)
-    return target.getvalue(), "jpeg"
+def _resized_size(width: int, height: int, shorter: int) -> tuple[int, int]:
+    scale = shorter / min(width, height)
+    resized_width, resized_height = (max(shorter, round(side * scale)) for side in (width, height))
+    check_pixels(resized_height, resized_width, "resized would have")
+    if max(resized_width, resized_height) > _MAX_JPEG_SIDE:
+        raise ValueError(
+            f"resized would have {resized_width}x{resized_height} pixels; expected at most {_MAX_JPEG_SIDE:,} a side"
+        )
+    return resized_width, resized_height
 
 
 def _measure(images: list[bytes]) -> list[dict | str]:
     """Returns the fields of each image that only decoding tells, or the reason why it does not decode."""
-    if not images:
-        return []
     try:
         return _fields(_measure_graph(tf.constant(images)))
-    except tf.errors.OpError:
+    except Exception as error:
+        if len(images) == 1:
+            return [_reason(error)]
         # The batch's error does not say which image it was.
-        return [_measure_one(image) for image in images]
+        return [found for image in images for found in _measure([image])]
 
 
-def _measure_one(image: bytes) -> dict | str:
-    try:
-        return _fields(_measure_graph(tf.constant([image])))[0]
-    except tf.errors.OpError as error:
+def _reason(error: Exception) -> str:
+    """Returns what to say of an image that raised `error`."""
+    if isinstance(error, tf.errors.OpError):
         lines = [line.strip() for line in error.message.splitlines() if "fail" in line or "nvalid" in line]
         return f"does not decode; it is truncated or damaged ({lines[-1] if lines else type(error).__name__})"
+    return str(error) if isinstance(error, ValueError) else f"cannot be read ({type(error).__name__}: {error})"
 
 
 def _fields(measured) -> list[dict]:

@@ -15,22 +15,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from absl import app, flags
 
+from data_prep import command
 from data_prep.demo.layout import make_demo
-from data_prep.plan import DataError
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write annotations/, data/ and labels/ into.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of every drawing.", lower_bound=0)
 
 
-def main(_) -> int:
+def work() -> bool:
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
-    try:
-        make_demo(output_dir, _SEED.value)
-    except (DataError, OSError) as error:
-        print(f"make_demo.py: {error}", file=sys.stderr)
-        return 1
+    make_demo(output_dir, _SEED.value)
     print(f"\nNext: python data_prep/convert.py --source=decathlon --input_dir={output_dir} --output_dir=DIR")
-    return 0
+    return True
+
+
+def main(_) -> int:
+    return command.run("make_demo.py", work)
 
 
 if __name__ == "__main__":

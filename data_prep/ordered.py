@@ -9,7 +9,8 @@ from typing import Any
 
 def map_ordered(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
     """Yields `function(item)` for each item, in order, worked out by `workers` threads."""
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    try:
         waiting = collections.deque()
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -19,6 +20,9 @@ def map_ordered(function: Callable[[Any], Any], items: Iterable[Any], workers: i
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        # What nobody will ask for need not be done: an interrupted command ends soon.
+        pool.shutdown(cancel_futures=True)
 
 
 def available_cores() -> int:

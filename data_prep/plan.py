@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfmdl.domains import check_name
+from tfmdl.outside import is_utf8
 
 # As in tfmdl.data.records, which is imported late: it brings in TensorFlow, and most faults are found before.
 SPLITS = ("train", "val", "test")
@@ -57,7 +58,7 @@ class Plan:
         read: Yields every referenced image once, in whatever order the source reads fastest.
         source: What `dataset_info.json` says of the source.
         inputs: SHA-256 of each input file by name.
-        absent: Images that the source lists and does not have; no reference names them.
+        absent: Images that the source lists and does not have, or that are too long; no reference names them.
     """
 
     domain: str
@@ -73,17 +74,17 @@ class Plan:
         """Checks what must hold whatever the images hold.
 
         Args:
-            allow_absent: Whether the source may list images that it does not have.
+            allow_absent: Whether there may be absent images.
 
         Raises:
-            DataError: if the domain has no good name, an image is absent without leave, an image id occurs
+            DataError: if the domain or a class has no good name, an image is absent without leave, an image id occurs
                 twice, a label is outside the categories, a split has no image, or some images of a split have
                 labels and others do not.
         """
-        try:
-            check_name(self.domain)
-        except ValueError as error:
-            raise DataError(str(error)) from error
+        check_domain_name(self.domain)
+        for name in self.label_names:
+            if not is_utf8(name):
+                raise DataError(f"{self.domain}: class {name!r} is not UTF-8; expected a name in UTF-8")
         if not allow_absent:
             refuse(self.domain, self.absent)
         seen: dict[int, tuple[str, str]] = {}
@@ -109,6 +110,18 @@ class Plan:
                         f"{'/'.join(seen[reference.image_id])} and {split}/{reference.name}"
                     )
                 seen[reference.image_id] = (split, reference.name)
+
+
+def check_domain_name(domain: str) -> None:
+    """Refuses what cannot name a domain.
+
+    Raises:
+        DataError: as `tfmdl.domains.check_name`.
+    """
+    try:
+        check_name(domain)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def refuse(domain: str, bad: Sequence[BadImage]) -> None:
@@ -171,6 +184,26 @@ def fill_splits(
             there = ",".join(s for s in SPLITS if s in found)
             raise DataError(f"{domain}: no split {split!r}; it has {there}: say --splits={there}")
     return {split: splits[split] for split in wanted}, notes
+
+
+def leave_out(
+    splits: dict[str, list[Reference]], unreadable: Callable[[Iterable[str]], dict[str, str]]
+) -> tuple[dict[str, list[Reference]], list[BadImage]]:
+    """Leaves out images that cannot be read.
+
+    Args:
+        splits: The references of each split.
+        unreadable: Given names of images, returns those that cannot be read, and why.
+
+    Returns:
+        The references that are left of each split, and those that are not, with the reason.
+    """
+    left, absent = {}, []
+    for split, references in splits.items():
+        reasons = unreadable(reference.name for reference in references)
+        left[split] = [reference for reference in references if reference.name not in reasons]
+        absent += [BadImage(split, r.name, reasons[r.name]) for r in references if r.name in reasons]
+    return left, absent
 
 
 def check_known(asked: Iterable[str], known: Iterable[str], where: str | pathlib.Path) -> None:

@@ -29,7 +29,8 @@ def progress_line(name: str, total: int) -> Iterator[Callable[[int, str], None]]
     """
     console = Console()
     columns = (
-        TextColumn("{task.description}"),
+        # A folder of records may be called "x[red]".
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         _RateColumn(),

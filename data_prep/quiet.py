@@ -11,6 +11,7 @@ def silence_native_stderr() -> None:
     decoders log every damaged image, which we report by name.
     """
     sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    # Whatever a name holds can be told, as on Python's own stderr.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

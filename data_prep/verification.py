@@ -15,6 +15,7 @@ from data_prep.plan import DataError, check_known
 from data_prep.progress import progress_line
 from data_prep.sources.stores import file_sha256
 from tfmdl.data.records import FEATURES, INFO_FILE, UNKNOWN_LABEL, DatasetInfo, Shard, converted_domains
+from tfmdl.outside import printable
 
 _BATCH_RECORDS = 64
 _SHOWN_FAULTS = 20
@@ -42,20 +43,22 @@ def verify(data_dir: pathlib.Path, domains: Sequence[str], workers: int) -> bool
     for domain in domains or known:
         started = time.monotonic()
         try:
-            info = DatasetInfo.load(data_dir, domain)
+            info, hashed = DatasetInfo.load_hashed(data_dir, domain)
         except ValueError as error:
-            print(f"{domain}  1 fault", flush=True)
-            print(f"  {error}", file=sys.stderr)
+            print(printable(f"{domain}  1 fault"), flush=True)
+            print(printable(f"  {error}"), file=sys.stderr)
             whole = False
             continue
         faults = _faults(data_dir / domain, info, workers)
         total = sum(split.num_examples for split in info.splits.values())
         counts = "  ".join(f"{name} {split.num_examples:,}" for name, split in info.splits.items())
         verdict = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}" if faults else "ok"
+        if not hashed:
+            verdict += f" ({INFO_FILE} is of an earlier version, without a hash: edits of it may go unnoticed)"
         rate = total / (time.monotonic() - started)
         print(f"{domain}  {counts}  {info.num_classes} classes  {verdict}  {rate:,.0f} images/s", flush=True)
         for fault in faults[:_SHOWN_FAULTS]:
-            print(f"  {domain}: {fault}", file=sys.stderr)
+            print(printable(f"  {domain}: {fault}"), file=sys.stderr)
         if len(faults) > _SHOWN_FAULTS:
             print(f"  {domain}: and {len(faults) - _SHOWN_FAULTS} more", file=sys.stderr)
         whole = whole and not faults
@@ -136,6 +139,8 @@ class _DomainCheck:
                 f"{shard.file}: damaged (CRC or length) in the {_BATCH_RECORDS} records from {read} on; "
                 "the rest was not read"
             )
+        except tf.errors.OpError as error:
+            self.faults.append(f"{shard.file}: cannot be read from record {read} on ({error.message})")
 
     def _check_record(self, where: str, record: "_Record", labelled: bool) -> None:
         image = record.image
@@ -181,8 +186,8 @@ def _read_records(serialized: np.ndarray) -> list[_Record | str]:
             _Record(
                 image_id=int(features["image/source_id"][i]),
                 label=int(features["image/class/label"][i]),
-                text=features["image/class/text"][i].decode(),
-                format=features["image/format"][i].decode(),
+                text=features["image/class/text"][i].decode(errors="backslashreplace"),
+                format=features["image/format"][i].decode(errors="backslashreplace"),
                 size=(int(features["image/height"][i]), int(features["image/width"][i])),
                 image=image,
             )

@@ -11,25 +11,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from absl import app, flags
 
+from data_prep import command
 from data_prep.ordered import available_cores
-from data_prep.plan import DataError
-from data_prep.quiet import silence_native_stderr
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the <domain>/ folders.")
 _DOMAINS = flags.DEFINE_list("domains", [], "Domains to verify; all that are there if not given.")
 
 
-def main(_) -> int:
-    silence_native_stderr()
+def work() -> bool:
     # Imported now: it brings in TensorFlow, which is not silent.
     from data_prep.verification import verify
 
-    try:
-        whole = verify(pathlib.Path(_DATA_DIR.value), _DOMAINS.value, available_cores())
-    except (DataError, OSError) as error:
-        print(f"verify.py: {error}", file=sys.stderr)
-        return 1
-    return 0 if whole else 1
+    return verify(pathlib.Path(_DATA_DIR.value), _DOMAINS.value, available_cores())
+
+
+def main(_) -> int:
+    return command.run("verify.py", work)
 
 
 if __name__ == "__main__":

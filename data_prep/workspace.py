@@ -1,21 +1,20 @@
 """Where a domain is built: beside its final place, under a name that no reader takes for a domain.
 
 A folder that begins with "." cannot be a domain. It is renamed when it is whole, so that at any moment the
-domain's own folder is either whole or not there. A lock tells the remains of a killed run, which are removed,
-from a running one.
+domain's own folder is either whole or not there. All of it, the removal of what a killed run left included, is
+done by the one process that holds the lock of the domain.
 """
 
 import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 
 from data_prep.plan import DataError
-
-_LOCK = "lock"
 
 
 @contextlib.contextmanager
@@ -28,49 +27,66 @@ def building(output_dir: pathlib.Path, domain: str) -> Iterator[pathlib.Path]:
         DataError: if another process is building the same domain.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    _clean_up(output_dir, domain)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{domain}.partial-", dir=output_dir))
-    # mkdtemp makes a folder for its owner alone; the domain's folder should be as readable as any other.
-    partial.chmod(output_dir.stat().st_mode & 0o777)
-    try:
-        with open(partial / _LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(output_dir / f".{domain}.lock", domain):
+        try:
+            _clean_up(output_dir, domain)
+            partial = _made(output_dir, domain, "partial")
+            # mkdtemp makes a folder for its owner alone; the domain's folder should be as readable as any other.
+            partial.chmod(output_dir.stat().st_mode & 0o777)
             yield partial
-            (partial / _LOCK).unlink()
             _put_in_place(partial, output_dir / domain)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        finally:
+            _clean_up(output_dir, domain)
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path, domain: str) -> Iterator[None]:
+    """Holds the lock on `path`, a file that is there as long as it is held; it ends with the process."""
+    while True:
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(f"{domain}: another process is building it, by its lock {path}") from None
+            # The file may have been removed by its last holder since it was opened: then it locks nothing.
+            if not _is_at(lock, path):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
+
+
+def _is_at(file, path: pathlib.Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _made(output_dir: pathlib.Path, domain: str, kind: str) -> pathlib.Path:
+    return pathlib.Path(tempfile.mkdtemp(prefix=f".{domain}.{kind}-", dir=output_dir))
+
+
+def _left(output_dir: pathlib.Path, domain: str, kind: str) -> list[pathlib.Path]:
+    """Returns the folders that `_made` made; those of the domain "a.partial-b" are none of the domain "a"."""
+    name = re.compile(rf"\.{re.escape(domain)}\.{kind}-[a-z0-9_]+")
+    return [path for path in output_dir.iterdir() if name.fullmatch(path.name)]
 
 
 def _put_in_place(partial: pathlib.Path, final: pathlib.Path) -> None:
-    if not final.exists():
-        os.rename(partial, final)
-        return
-    old = pathlib.Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
-    os.rename(final, old / final.name)
+    if final.exists():
+        # Until the next line is done, a kill leaves the old domain aside, and `_clean_up` brings it back.
+        os.rename(final, _made(final.parent, final.name, "old") / final.name)
     os.rename(partial, final)
-    shutil.rmtree(old)
 
 
 def _clean_up(output_dir: pathlib.Path, domain: str) -> None:
-    """Removes what a killed run left of `domain`, and brings back what it had moved out of the way."""
-    for old in output_dir.glob(f".{domain}.old-*"):
+    """Removes what was left of `domain`, and brings back what was moved out of the way for nothing."""
+    for old in _left(output_dir, domain, "old"):
         if not (output_dir / domain).exists() and (old / domain).exists():
             os.rename(old / domain, output_dir / domain)
         shutil.rmtree(old)
-    for partial in output_dir.glob(f".{domain}.partial-*"):
-        if _is_locked(partial / _LOCK):
-            raise DataError(f"{domain}: another process is building it, in {partial}")
+    for partial in _left(output_dir, domain, "partial"):
         shutil.rmtree(partial)
-
-
-def _is_locked(path: pathlib.Path) -> bool:
-    try:
-        with open(path) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from data_prep.plan import seeded
 from data_prep.sources.stores import file_sha256
-from tfmdl.data.records import Shard
+from tfmdl.data.records import Shard, naming, shard_name
 
 
 class Spool:
@@ -32,32 +32,41 @@ class Spool:
         self._sizes = np.zeros(size, np.int64)
 
     def add(self, index: int, record: bytes) -> None:
-        """Appends the record of the image that is number `index` in the plan."""
-        self._file.write(record)
+        """Appends the record of the image that is number `index` in the plan.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        with naming(self._path):
+            self._file.write(record)
         self._offsets[index], self._sizes[index] = self._end, len(record)
         self._end += len(record)
 
-    def write_shards(self, prefix: pathlib.Path, shard_bytes: int, seed: int) -> list[Shard]:
-        """Writes the records to `<prefix>-00000-of-00004.tfrecord` and so on, and removes the spool.
+    def write_shards(self, domain: str, split: str, shard_bytes: int, seed: int) -> list[Shard]:
+        """Writes the records to `<domain>-<split>-00000-of-00004.tfrecord` and so on, and removes the spool.
 
         Args:
-            prefix: Path of the shards up to their number.
+            domain, split: What the shards are named after.
             shard_bytes: Aim for the size of a shard; all have the same number of records, or one less.
             seed: Seed of the shuffle.
 
         Returns:
             What was written; nothing if there is no record.
+
+        Raises:
+            OSError: if a shard cannot be written.
         """
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
         order = np.flatnonzero(self._sizes)
         if not len(order):
             return []
-        order = order[seeded(seed, prefix.name).permutation(len(order))]
+        order = order[seeded(seed, f"{domain}-{split}").permutation(len(order))]
         num_shards = min(len(order), max(1, -(-self._end // shard_bytes)))
         shards = []
         with open(self._path, "rb") as spool:
             for number, members in enumerate(np.array_split(order, num_shards)):
-                path = prefix.with_name(f"{prefix.name}-{number:05d}-of-{num_shards:05d}.tfrecord")
+                path = self._path.with_name(shard_name(domain, split, number, num_shards))
                 self._write_shard(spool, members, path)
                 shards.append(Shard(path.name, len(members), path.stat().st_size, file_sha256(path)))
         self._path.unlink()
@@ -69,6 +78,6 @@ class Spool:
         for rank in np.argsort(self._offsets[members]):
             spool.seek(self._offsets[members[rank]])
             records[rank] = spool.read(self._sizes[members[rank]])
-        with tf.io.TFRecordWriter(os.fspath(path)) as writer:
+        with naming(path), tf.io.TFRecordWriter(os.fspath(path)) as writer:
             for record in records:
                 writer.write(record)

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # A module imports from its own room and from rooms above it in this list, never from one below.
 ROOMS = (
-    ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.locks", "tfmdl.published"),
+    ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.locks", "tfmdl.outside", "tfmdl.published"),
     ("tfmdl.layers",),
     ("tfmdl.sharing",),
     ("tfmdl.backbones",),
@@ -51,7 +51,7 @@ MAY_IMPORT_TENSORFLOW = (
     "data_prep",
 )
 
-DATA_PREP_MAY_IMPORT = ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.data.records")
+DATA_PREP_MAY_IMPORT = ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.outside", "tfmdl.data.records")
 
 
 def sources():

@@ -1,10 +1,11 @@
 """The release's annotation files: COCO-like JSON with images, annotations and categories."""
 
-import json
+import reprlib
 from typing import Any, NamedTuple
 
 from data_prep.plan import DataError, Reference
 from data_prep.sources.stores import check_relative
+from tfmdl import outside
 
 
 class Categories(NamedTuple):
@@ -13,20 +14,31 @@ class Categories(NamedTuple):
     label_names: list[str]
     category_ids: list[int]
 
+    def difference(self, others: "Categories") -> str:
+        """Returns the first category that `others` have otherwise, in words: that here, then that of `others`."""
+        here, there = (dict(zip(c.category_ids, c.label_names, strict=True)) for c in (self, others))
+        category_id = min(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+        names = [repr(c[category_id]) if category_id in c else "not there" for c in (here, there)]
+        return f"category_id {category_id} is {names[0]} here, and {names[1]}"
+
 
 def parse_json(file_name: str, text: bytes) -> dict[str, Any]:
     """Returns the contents of an annotation file.
 
     Raises:
-        DataError: if it is not JSON, or not an object with a list "images" and a list "categories".
+        DataError: if it is not JSON, or not an object with a list "images", a list "categories" and, if any, a list
+            "annotations".
     """
     try:
-        contents = json.loads(text)
+        contents = outside.parse_json(text, file_name)
     except ValueError as error:
-        raise DataError(f"{file_name}: is no JSON ({error})") from error
-    for key in ("images", "categories"):
-        if not isinstance(contents, dict) or not isinstance(contents.get(key), list):
-            raise DataError(f"{file_name}: expected an object with a list {key!r}")
+        raise DataError(str(error)) from error
+    for key in ("images", "categories", "annotations"):
+        value = contents.get(key) if isinstance(contents, dict) else None
+        if not isinstance(value, list) and not (key == "annotations" and value is None):
+            raise DataError(
+                f"{file_name}: expected an object with a list {key!r}; received {reprlib.repr(value or contents)}"
+            )
     return contents
 
 
@@ -87,7 +99,7 @@ def read_references(
 def _labels(file_name: str, contents: dict[str, Any], categories: Categories) -> dict[int, int]:
     label_of = {category_id: label for label, category_id in enumerate(categories.category_ids)}
     labels: dict[int, int] = {}
-    for annotation in contents.get("annotations") or []:
+    for annotation in contents.get("annotations") or ():
         image_id = _field(file_name, "annotations", annotation, "image_id", int)
         category_id = _field(file_name, "annotations", annotation, "category_id", int)
         if category_id not in label_of:
@@ -104,6 +116,13 @@ def _labels(file_name: str, contents: dict[str, Any], categories: Categories) ->
 
 def _field(file_name: str, where: str, entry: Any, key: str, kind: type) -> Any:
     value = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{file_name}: an entry of {where!r} has {key} {value!r}; expected {kind.__name__}: {entry!r}")
-    return value
+    if type(value) is not kind:
+        expected = kind.__name__
+    elif kind is int and not outside.is_int64(value):
+        expected = "an integer of 64 bits"
+    elif kind is str and not outside.is_utf8(value):
+        expected = "a text in UTF-8"
+    else:
+        return value
+    told, of = reprlib.repr(value), reprlib.repr(entry)
+    raise DataError(f"{file_name}: an entry of {where!r} has {key} {told}; expected {expected}: {of}")

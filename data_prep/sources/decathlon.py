@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from data_prep.conversion import ConvertConfig
-from data_prep.plan import BadImage, DataError, Plan, RawImage, Reference, check_known
+from data_prep.plan import DataError, Plan, RawImage, Reference, check_domain_name, check_known, leave_out
 from data_prep.sources import annotations
 from data_prep.sources.stores import ArchiveStore, FolderStore, read_members
 
@@ -50,25 +50,22 @@ class DecathlonSource:
 
     def plan(self, domain: str) -> Plan:
         """Reads the annotations of a domain and finds its images."""
+        check_domain_name(domain)
         store = self._stores[domain]
-        inputs, categories, splits, absent = {}, None, {}, []
+        inputs, categories, splits = {}, None, {}
         for split in ("train", *(s for s in self.splits if s != "train")):
             file_name, text = self._annotation_text(domain, split)
             contents = annotations.parse_json(file_name, text)
             inputs[file_name] = hashlib.sha256(text).hexdigest()
+            found = annotations.read_categories(file_name, contents)
             if categories is None:
-                categories = annotations.read_categories(file_name, contents)
+                categories, first_file = found, file_name
+            elif found != categories:
+                raise DataError(f"{file_name}: {found.difference(categories)} in {first_file}; expected the same")
             splits[split] = annotations.read_references(file_name, contents, domain, categories, split != "test")
         splits = {split: splits[split] for split in self.splits}
         _check_names_once(domain, splits)
-        for split, references in splits.items():
-            missing = set(store.missing(reference.name for reference in references))
-            absent += [
-                BadImage(split, r.name, "is named by the annotations and is not there")
-                for r in references
-                if r.name in missing
-            ]
-            splits[split] = [reference for reference in references if reference.name not in missing]
+        splits, absent = leave_out(splits, store.unreadable)
         where = {r.name: (split, i) for split, references in splits.items() for i, r in enumerate(references)}
 
         def read() -> Iterator[RawImage]:

@@ -10,8 +10,17 @@ import pathlib
 from collections.abc import Iterator
 
 from data_prep.conversion import ConvertConfig
-from data_prep.plan import DataError, Plan, RawImage, Reference, check_known, fill_splits
-from data_prep.sources.stores import FolderStore, check_regular
+from data_prep.plan import (
+    DataError,
+    Plan,
+    RawImage,
+    Reference,
+    check_domain_name,
+    check_known,
+    fill_splits,
+    leave_out,
+)
+from data_prep.sources.stores import FolderStore, check_regular, check_utf8
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -41,6 +50,7 @@ class FolderSource:
 
     def plan(self, domain: str) -> Plan:
         """Lists the images of a domain."""
+        check_domain_name(domain)
         root = self.config.input_dir / domain
         folders = {path.name: path for path in _folders(root)}
         parts = _named_splits(domain, folders) if "train" in folders else {"train": root}
@@ -54,8 +64,9 @@ class FolderSource:
             for split, images in names.items()
         }
         splits, notes = fill_splits(domain, found, self.config.splits, self.config.seed)
-        where = {r.name: (split, i) for split, references in splits.items() for i, r in enumerate(references)}
         store = FolderStore(self.config.input_dir)
+        splits, absent = leave_out(splits, store.unreadable)
+        where = {r.name: (split, i) for split, references in splits.items() for i, r in enumerate(references)}
 
         def read() -> Iterator[RawImage]:
             for name, encoded in store.read(where):
@@ -69,6 +80,7 @@ class FolderSource:
             read=read,
             source={"kind": "folder", "cut": notes},
             inputs=store.inputs(domain, where),
+            absent=absent,
         )
 
 
@@ -109,7 +121,9 @@ def _images(
 def _checked_name(root: pathlib.Path, path: pathlib.Path) -> str:
     parts = path.relative_to(root.parent).parts
     check_regular(root.parent, parts)
-    return "/".join(parts[1:])
+    name = "/".join(parts[1:])
+    check_utf8(name, str(root))
+    return name
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -2,9 +2,11 @@
 
 A name is relative to the release's `data/` folder: `<domain>/train/0001/000001.jpg`. Archives are read where
 they are: one pass over the headers notes where each file begins in the decompressed stream, and reading goes
-through the stream once more, forwards.
+through the stream once more, forwards. The first pass reads to the last byte: gzip's checksum and length stand at
+the end, and so do the zeros without which a tar was cut off.
 """
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -13,25 +15,50 @@ import os
 import pathlib
 import stat
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator
 
+from data_prep.headers import size_fault
 from data_prep.plan import DataError
+from tfmdl.outside import is_utf8
 
 # Folders that archives of the release put around the domains.
 _WRAPPERS = {".", "data", "decathlon-1.0", "decathlon-1.0-data", "decathlon-1.0-data-imagenet"}
+# Deflate makes a byte of at most so many.
+_MAX_INFLATION = 1032
+# Headers that hold the name, or other fields, of the member behind them: they are read into memory.
+_EXTENDED = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
+_MAX_EXTENDED = 1 << 20
+_BLOCK = 1 << 16
 
 
 def check_relative(name: str, told_by: str) -> tuple[str, ...]:
     """Returns the parts of a relative path that stays below its folder.
 
     Raises:
-        DataError: if `name` is absolute, has ".." or a backslash; the message begins with `told_by`.
+        DataError: if `name` is absolute, has ".." or a backslash, or is not UTF-8; the message begins with
+            `told_by`.
     """
+    check_utf8(name, told_by)
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or not parts:
         raise DataError(f"{told_by}: {name!r} leaves the folder; expected a relative path without '..'")
     return parts
+
+
+def check_utf8(name: str, told_by: str) -> None:
+    """Refuses names that are not UTF-8, which neither records nor JSON can hold.
+
+    Raises:
+        DataError: if `name` is none; the message begins with `told_by`.
+    """
+    if not is_utf8(name):
+        raise DataError(f"{told_by}: {name!r} is not UTF-8; expected a name in UTF-8")
 
 
 def check_regular(root: pathlib.Path, parts: Iterable[str]) -> os.stat_result | None:
@@ -87,9 +114,10 @@ class FolderStore:
 
     root: pathlib.Path
 
-    def missing(self, names: Iterable[str]) -> list[str]:
-        """Returns those of `names` that are not there."""
-        return [name for name in names if check_regular(self.root, check_relative(name, str(self.root))) is None]
+    def unreadable(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns those of `names` that are not there or too long, and why."""
+        found = {name: check_regular(self.root, check_relative(name, str(self.root))) for name in names}
+        return _unreadable({name: status and status.st_size for name, status in found.items()})
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yields each name with its bytes."""
@@ -107,10 +135,10 @@ class ArchiveStore:
 
     path: pathlib.Path
 
-    def missing(self, names: Iterable[str]) -> list[str]:
-        """Returns those of `names` that are not there."""
+    def unreadable(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns those of `names` that are not there or too long, and why."""
         index = _index(self.path)
-        return [name for name in names if name not in index]
+        return _unreadable({name: index[name][1] if name in index else None for name in names})
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yields each name with its bytes, in the order of the archive."""
@@ -118,8 +146,10 @@ class ArchiveStore:
         with _open_stream(self.path) as stream:
             for name in sorted(names, key=index.__getitem__):
                 offset, size = index[name]
-                stream.seek(offset)
-                yield name, stream.read(size)
+                with _naming_damage(self.path):
+                    stream.seek(offset)
+                    encoded = stream.read(size)
+                yield name, encoded
 
     def inputs(self, domain: str, names: Iterable[str]) -> dict[str, str]:
         """Returns the hash of the archive."""
@@ -136,12 +166,19 @@ def read_members(path: pathlib.Path, folder: str, suffix: str) -> Iterator[tuple
     Raises:
         DataError: if the archive is damaged, or such a member leaves the archive or is a link.
     """
-    with _open_stream(path) as stream, _open_tar(stream, path) as tar:
-        for member in _members(tar, path):
+    with _open_stream(path) as stream:
+        for tar, member in _members(stream, path, _stream_limit(path)):
             parent, _, base = member.name.rpartition("/")
             if parent.rpartition("/")[2] == folder and base.endswith(suffix) and not base.startswith("."):
                 _check_member(member, path)
-                yield base, tar.extractfile(member).read()
+                with _naming_damage(path):
+                    contents = tar.extractfile(member).read()
+                yield base, contents
+
+
+def _unreadable(sizes: dict[str, int | None]) -> dict[str, str]:
+    faults = {name: "is not there" if size is None else size_fault(size) for name, size in sizes.items()}
+    return {name: fault for name, fault in faults.items() if fault}
 
 
 _archive_sha256 = functools.lru_cache(maxsize=None)(file_sha256)
@@ -151,22 +188,72 @@ def _open_stream(path: pathlib.Path):
     return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
 
 
-def _open_tar(stream, path) -> tarfile.TarFile:
-    try:
-        return tarfile.open(fileobj=stream, mode="r:")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: is no tar, or a damaged one ({error})") from error
+def _stream_limit(path: pathlib.Path) -> int:
+    """Returns how many bytes `_open_stream` can yield at most."""
+    return path.stat().st_size * (_MAX_INFLATION if path.suffix == ".gz" else 1)
 
 
-def _members(tar: tarfile.TarFile, path) -> Iterator[tarfile.TarInfo]:
-    """Yields the members one by one and lets go of them."""
+class _Header(tarfile.TarInfo):
+    """A header that is refused before tarfile acts on what it claims."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            # tarfile takes anything but a header for the end, and drops the rest without a word.
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            raise tarfile.ReadError(f"{error}; expected a header, or the zeros that end a tar") from None
+        if header.type in _EXTENDED and not 0 <= header.size <= _MAX_EXTENDED:
+            raise tarfile.ReadError(f"extended header of {header.size:,} bytes; expected at most {_MAX_EXTENDED:,}")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"member {header.name!r} is sparse; expected a file or a folder")
+        return header
+
+
+@contextlib.contextmanager
+def _naming_damage(path) -> Iterator[None]:
+    """Turns whatever tarfile, gzip and zlib raise on bytes that are not theirs into an error that names `path`."""
     try:
-        while (member := tar.next()) is not None:
-            yield member
-            # tarfile keeps every header that it has seen.
-            tar.members = []
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: is a damaged archive ({error})") from error
+        yield
+    except DataError:
+        raise
+    # Their parsers raise IndexError, OverflowError and others besides their own errors.
+    except Exception as error:
+        raise DataError(f"{path}: is no tar, or a damaged one ({str(error) or type(error).__name__})") from error
+
+
+def _members(stream, path, limit: int) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yields tar and member one by one, lets go of them, and reads `stream` to its end.
+
+    Args:
+        stream: The bytes of a tar.
+        path: What to call it in messages.
+        limit: How many bytes `stream` has at most.
+
+    Raises:
+        DataError: if it is no whole tar and nothing but that.
+    """
+    with _naming_damage(path):
+        tar = tarfile.TarFile(fileobj=stream, tarinfo=_Header)
+    while True:
+        with _naming_damage(path):
+            member = tar.next()
+        if member is None:
+            break
+        # What lies beyond the end is found nowhere, or by an error without a name.
+        if not 0 <= member.size <= limit:
+            raise DataError(
+                f"{path}: member {member.name!r} claims {member.size:,} bytes; the archive can hold {limit:,}"
+            )
+        yield tar, member
+        # tarfile keeps every header that it has seen.
+        tar.members = []
+    with _naming_damage(path):
+        while block := stream.read(_BLOCK):
+            if any(block):
+                raise DataError(f"{path}: goes on behind the zeros that end a tar; expected one tar and no more")
 
 
 def _check_member(member: tarfile.TarInfo, path) -> tuple[str, ...]:
@@ -182,16 +269,15 @@ def _check_member(member: tarfile.TarInfo, path) -> tuple[str, ...]:
 def _index(path: pathlib.Path) -> dict[str, tuple[int, int]]:
     """Returns offset in the decompressed stream and size of every file of the archive, by name."""
     index: dict[str, tuple[int, int]] = {}
-    with _open_stream(path) as stream, _open_tar(stream, path) as tar:
-        for member in _members(tar, path):
+    with _open_stream(path) as stream:
+        for tar, member in _members(stream, path, _stream_limit(path)):
             parts = _check_member(member, path)
             if not member.isfile():
                 continue
             if parts[-1].endswith(".tar"):
                 inner_path = f"{path}/{member.name}"
-                with _open_tar(tar.extractfile(member), inner_path) as inner:
-                    for inner_member in _members(inner, inner_path):
-                        _note(index, inner_member, inner_path, member.offset_data)
+                for _, inner in _members(tar.extractfile(member), inner_path, member.size):
+                    _note(index, inner, inner_path, member.offset_data)
             else:
                 _note(index, member, path, 0)
     return index

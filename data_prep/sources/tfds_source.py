@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data_prep.conversion import ConvertConfig
@@ -119,5 +120,15 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Iterator[A
         ),
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
-    for example in dataset.as_numpy_iterator():
+    examples = dataset.as_numpy_iterator()
+    while True:
+        try:
+            example = next(examples)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            raise DataError(
+                f"{builder.info.full_name}: split {split!r} in {builder.data_dir} is damaged "
+                f"({error.message.partition(chr(10))[0]})"
+            ) from error
         yield example[key]

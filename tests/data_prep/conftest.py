@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import resource
 import subprocess
 import sys
 import tarfile
@@ -119,35 +120,49 @@ def decathlon(tmp_path):
     return fake
 
 
+def conversion(input_dir, output_dir, **options) -> ConvertConfig:
+    """Returns a conversion with the command line's defaults."""
+    defaults = {
+        "source": "decathlon",
+        "domains": (),
+        "splits": ("train", "val", "test"),
+        "workers": 2,
+        "shard_mb": 64,
+        "resize_shorter": None,
+        "seed": 0,
+        "on_error": "fail",
+        "overwrite": False,
+    }
+    return ConvertConfig(input_dir=input_dir, output_dir=output_dir, **(defaults | options))
+
+
 @pytest.fixture
 def convert_here(tmp_path):
     """Converts in this process, with the command line's defaults."""
 
     def call(input_dir, output_dir="records", **options):
-        defaults = {
-            "source": "decathlon",
-            "domains": (),
-            "splits": ("train", "val", "test"),
-            "workers": 2,
-            "shard_mb": 64,
-            "resize_shorter": None,
-            "seed": 0,
-            "on_error": "fail",
-            "overwrite": False,
-        }
-        output_dir = tmp_path / output_dir
-        convert(ConvertConfig(input_dir=input_dir, output_dir=output_dir, **(defaults | options)))
-        return output_dir
+        convert(conversion(input_dir, tmp_path / output_dir, **options))
+        return tmp_path / output_dir
 
     return call
 
 
 @pytest.fixture
 def run_tool(tmp_path):
-    """Runs a tool of data_prep as a user would, from another folder."""
+    """Runs a tool of data_prep as a user would, from another folder; a limit on its files does for a full disk."""
 
-    def call(tool, *arguments):
+    def call(tool, *arguments, max_file_bytes=None):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+
         command = [sys.executable, str(REPOSITORY / "data_prep" / tool), *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            preexec_fn=limit if max_file_bytes else None,
+        )
 
     return call

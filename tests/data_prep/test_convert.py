@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from reading import read_split, shard_bytes
 
 from data_prep.plan import DataError
@@ -37,6 +38,17 @@ def test_records_hold_the_original_bytes_and_the_annotations(decathlon, convert_
         assert np.bincount([r["class/label"] for r in found.values()], minlength=3).tolist() == (
             info.splits[split].per_class
         )
+
+
+def test_an_image_that_exif_data_turn_becomes_an_upright_record(decathlon, convert_here):
+    path = decathlon.image("left", "train", 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(path, "PNG", exif=exif)
+    records = convert_here(decathlon.root, domains=("left",))
+    sizes = [(r["height"], r["width"]) for r in read_split(records, "left", "train") if r["format"] == b"png"]
+    assert sizes == [(30, 20)]
+    assert verify(records, (), 1)
 
 
 def test_a_stripped_test_split_has_unknown_labels_and_a_labelled_one_has_labels(decathlon, convert_here):

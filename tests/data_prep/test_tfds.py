@@ -71,3 +71,13 @@ def test_an_unknown_set_is_told_with_those_on_disk(tmp_path, convert_here):
         convert_here(tmp_path / "tfds", source="tfds", domains=("tiny_sett",))
     with pytest.raises(DataError, match="--domains: name the TFDS sets"):
         convert_here(tmp_path / "tfds", source="tfds")
+
+
+def test_a_damaged_set_is_named(tmp_path, convert_here):
+    _store(tmp_path / "tfds", {"train": 30})
+    (shard,) = (tmp_path / "tfds").rglob("*.tfrecord*")
+    spoiled = bytearray(shard.read_bytes())
+    spoiled[len(spoiled) // 2] ^= 1
+    shard.write_bytes(spoiled)
+    with pytest.raises(DataError, match="tiny_set/small/1.0.0: split 'train' in .* is damaged"):
+        convert_here(tmp_path / "tfds", source="tfds", domains=("tiny_set/small",))

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from reading import read_split
 
+from data_prep.progress import progress_line
 from data_prep.verification import verify
 from tfmdl.data.records import DatasetInfo, serialize_example
 
@@ -19,8 +20,16 @@ def records(decathlon, convert_here):
 def _edit_info(records, change):
     path = records / "left" / "dataset_info.json"
     contents = json.loads(path.read_text())
+    # As an earlier version wrote it: a hash would tell of any edit.
+    del contents["sha256"]
     change(contents)
     path.write_text(json.dumps(contents))
+
+
+def _fewer(contents):
+    train = contents["splits"]["train"]
+    train["num_examples"] = train["shards"][0]["num_examples"] = 8
+    train["per_class"] = [3, 3, 2]
 
 
 def test_the_command_tells_whole_from_damaged(decathlon, records, convert_here, run_tool):
@@ -42,8 +51,8 @@ def test_the_command_tells_whole_from_damaged(decathlon, records, convert_here, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["splits"]["train"].update(num_examples=8), "split train: records: expected 8, found 9"),
-        (lambda c: c["splits"]["train"]["shards"][0].update(num_examples=8), "records: expected 8, found 9"),
+        (_fewer, "split train: records: expected 8, found 9"),
+        (_fewer, "left-train-00000-of-00001.tfrecord: records: expected 8, found 9"),
         (
             lambda c: c["splits"]["train"]["per_class"].reverse() or c["label_names"].reverse(),
             "image/class/text",
@@ -52,7 +61,10 @@ def test_the_command_tells_whole_from_damaged(decathlon, records, convert_here, 
             lambda c: c["splits"]["val"].update(per_class=[0, 0, 4]),
             "split val: images of class 'class 1': expected 4",
         ),
-        (lambda c: c["splits"]["test"].update(labelled=True), "image/class/label is -1; expected 0 to 2"),
+        (
+            lambda c: c["splits"]["test"].update(labelled=True, per_class=[1, 1, 1]),
+            "image/class/label is -1; expected 0 to 2",
+        ),
         (lambda c: c.update(pixel_mean=[0.5, 0.5, 0.5]), "mean and std of the training pixels"),
         (lambda c: c["splits"].pop("val"), "left-val-00000-of-00001.tfrecord: is not listed"),
     ],
@@ -61,7 +73,16 @@ def test_an_info_that_tells_otherwise_is_a_fault(records, change, message, capsy
     assert verify(records, ["left"], 2)
     _edit_info(records, change)
     assert not verify(records, ["left"], 2)
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert message in told.err
+    assert "dataset_info.json is of an earlier version, without a hash" in told.out
+
+
+def test_an_edit_that_no_record_contradicts_is_a_fault(records, capsys):
+    path = records / "left" / "dataset_info.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    assert not verify(records, ["left"], 1)
+    assert "left/dataset_info.json: was edited or damaged" in capsys.readouterr().err
 
 
 def test_a_missing_shard_is_a_fault(records, capsys):
@@ -92,10 +113,29 @@ def test_an_image_id_in_two_records_and_an_undecodable_image_are_faults(records,
     assert f"{shard.name}: record 2 does not decode" in told
 
 
+def test_a_text_that_is_not_utf8_is_a_fault(records, capsys):
+    shard = records / "left" / "left-val-00000-of-00001.tfrecord"
+    examples = [tf.train.Example.FromString(e.numpy()) for e in tf.data.TFRecordDataset(str(shard))]
+    examples[1].features.feature["image/class/text"].bytes_list.value[0] = b"\xff\n"
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString())
+    assert not verify(records, ["left"], 1)
+    assert f"{shard.name}: record 1: image/class/text: expected class" in capsys.readouterr().err.replace("\\n", "")
+
+
+def test_progress_shows_names_as_they_are(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress_line("w[/x]", 5) as report:
+        report(2, "y[red]")
+    told = capsys.readouterr().out
+    assert "w[/x]" in told and "y[red]" in told
+
+
 def test_an_info_that_is_none_is_a_fault(records, capsys):
     (records / "left" / "dataset_info.json").write_text("{}")
     assert not verify(records, ["left"], 1)
-    assert "not a dataset_info.json" in capsys.readouterr().err
+    assert "left/dataset_info.json: expected an object of name" in capsys.readouterr().err
 
 
 def test_info_survives_a_round_trip(records):

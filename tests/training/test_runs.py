@@ -259,7 +259,7 @@ def test_a_trunk_that_does_not_fit_is_refused(added_config, trunk, refused, tmp_
 def test_what_has_no_labels_is_not_trained_on(config, refused, tmp_path):
     write_domain(tmp_path, "base")
     info = DatasetInfo.load(tmp_path, "base")
-    info.splits["train"] = dataclasses.replace(info.splits["train"], labelled=False)
+    info.splits["train"] = dataclasses.replace(info.splits["train"], labelled=False, per_class=[0, 0, 0])
     info.save(tmp_path / "base")
     unlabelled = dataclasses.replace(config, data_dir=str(tmp_path), domains=("base",))
     refused(unlabelled, ValueError, "train split of 'base' has no labels")

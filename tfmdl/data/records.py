@@ -6,18 +6,28 @@ Written by data_prep/, read by tfmdl/data/: the layout is defined here and nowhe
     <data_dir>/<domain>/<domain>-<split>-00000-of-00004.tfrecord
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+import re
+import reprlib
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
+
+from tfmdl.domains import check_name
+from tfmdl.outside import is_int64, is_utf8, parse_json
 
 UNKNOWN_LABEL = -1
 SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset_info.json"
+_OWN_HASH = "sha256"  # the field of INFO_FILE that vouches for all others
+_MAX_INFO_BYTES = 1 << 28
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # Key names are those of TensorFlow's image classification datasets.
 FEATURES = {
@@ -55,6 +65,28 @@ def serialize_example(
     return example.SerializeToString(deterministic=True)
 
 
+def shard_name(domain: str, split: str, number: int, count: int) -> str:
+    """Returns the name of one of the `count` files of a split."""
+    return f"{domain}-{split}-{number:05d}-of-{count:05d}.tfrecord"
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Gives a file's name to the errors of writing it: a full disk's has none, and TensorFlow's are no OSErrors.
+
+    Raises:
+        OSError: for any OSError or TensorFlow error of the body.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    except tf.errors.OpError as error:
+        raise OSError(f"{os.fspath(path)}: {error.message.strip().partition(chr(10))[0]}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class Shard:
     """One TFRecord file: its name, how many records and bytes it has, and its SHA-256."""
@@ -82,7 +114,7 @@ class DatasetInfo:
     Attributes:
         name: The domain.
         label_names: Name of each class, in the order of the labels.
-        category_ids: The source's own id of each class; results.json is written in these.
+        category_ids: The source's own id of each class, ascending; results.json is written in these.
         splits: Splits by name.
         pixel_mean, pixel_std: Per-channel (R, G, B) statistics of the training pixels, pixels in 0..1.
         source: Where the images came from: "kind", and what that kind tells of itself.
@@ -138,33 +170,150 @@ class DatasetInfo:
         return [str(path) for path in paths]
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Writes `dataset_info.json` into `directory`, aside and renamed."""
+        """Writes `dataset_info.json` into `directory`, aside and renamed, with a hash over its own content.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
         path = pathlib.Path(directory, INFO_FILE)
         partial = path.with_suffix(".json.partial")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-        os.replace(partial, path)
+        fields = dataclasses.asdict(self)
+        with naming(partial):
+            partial.write_text(json.dumps(fields | {_OWN_HASH: _content_hash(fields)}, indent=1) + "\n")
+            os.replace(partial, path)
 
     @classmethod
     def load(cls, data_dir: str | os.PathLike, domain: str) -> "DatasetInfo":
         """Reads `<data_dir>/<domain>/dataset_info.json`.
 
+        Earlier versions wrote no hash over the content: what they wrote is read, each field checked.
+
         Raises:
             FileNotFoundError: if there is none; the message lists the domains that are there.
-            ValueError: if the file is not what `save` writes.
+            ValueError: if the file is not what `save` writes; the message names the field.
         """
+        return cls.load_hashed(data_dir, domain)[0]
+
+    @classmethod
+    def load_hashed(cls, data_dir: str | os.PathLike, domain: str) -> tuple["DatasetInfo", bool]:
+        """Reads as `load`, and returns whether a hash vouches for the content besides."""
         path = pathlib.Path(data_dir, domain, INFO_FILE)
         if not path.is_file():
             found = ", ".join(converted_domains(data_dir)) or "none"
             raise FileNotFoundError(f"{path}: no converted domain {domain!r} here; there are: {found}")
-        try:
-            fields = json.loads(path.read_text())
-            fields["splits"] = {
-                split: SplitInfo(**{**body, "shards": [Shard(**shard) for shard in body["shards"]]})
-                for split, body in fields["splits"].items()
-            }
-            return cls(**fields)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: not a dataset_info.json of this tool ({error})") from error
+        # As TensorFlow needs it.
+        _check(is_utf8(str(path)), str(path), "a path in UTF-8", str(path))
+        size = path.stat().st_size
+        _check(size <= _MAX_INFO_BYTES, str(path), f"at most {_MAX_INFO_BYTES:,} bytes", size)
+        fields = parse_json(path.read_bytes(), str(path))
+        _check(isinstance(fields, dict), str(path), "an object", fields)
+        own_hash = fields.pop(_OWN_HASH, None)
+        info = cls(**_checked_info(str(path), fields, domain))
+        if own_hash not in (None, content := _content_hash(fields)):
+            raise ValueError(
+                f"{path}: was edited or damaged: its {_OWN_HASH} is {own_hash!r}, that of its content {content!r}"
+            )
+        return info, own_hash is not None
+
+
+def _content_hash(fields: dict) -> str:
+    # Of the content and not of its text: neither indents nor line ends matter.
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+def _checked_info(path: str, fields: dict, domain: str) -> dict:
+    """Returns the arguments of a `DatasetInfo`; raises ValueError for the first field that cannot be true."""
+
+    def field(name: str, kind: type, expected: str) -> Any:
+        return _typed(path, fields, name, kind, expected)
+
+    _check_keys(path, fields, DatasetInfo)
+    name = field("name", str, "a string")
+    _check(name == domain, f"{path}: name", f"{domain!r}, as the folder", name)
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    label_names = field("label_names", list, "a list")
+    _check(label_names, f"{path}: label_names", "at least one class", label_names)
+    for label_name in label_names:
+        _check(is_utf8(label_name), f"{path}: label_names", "strings in UTF-8", label_name)
+    category_ids = field("category_ids", list, "a list")
+    whole = len(category_ids) == len(label_names) and all(map(is_int64, category_ids))
+    ascending = whole and all(a < b for a, b in zip(category_ids, category_ids[1:], strict=False))
+    _check(ascending, f"{path}: category_ids", f"{len(label_names)} integers, ascending, one a class", category_ids)
+    splits = field("splits", dict, "an object")
+    _check(splits and set(splits) <= set(SPLITS), f"{path}: splits", f"some of {', '.join(SPLITS)}", list(splits))
+    splits = {
+        split: _checked_split(f"{path}: splits: {split}", body, name, split, len(label_names))
+        for split, body in splits.items()
+    }
+    for key, low, high in (("pixel_mean", 0.0, 1.0), ("pixel_std", 1e-9, 1.0)):
+        numbers = field(key, list, "a list")
+        good = len(numbers) == 3 and all(type(x) in (int, float) and low <= x <= high for x in numbers)
+        _check(good, f"{path}: {key}", f"three numbers from {low} to {high}", numbers)
+    for key in ("source", "inputs", "options"):
+        field(key, dict, "an object")
+    for key, digest in fields["inputs"].items():
+        _check(_is_sha256(digest), f"{path}: inputs: {key}", "a SHA-256", digest)
+    for image in field("skipped", list, "a list"):
+        good = isinstance(image, dict) and all(isinstance(image.get(key), str) for key in ("split", "file", "reason"))
+        _check(good, f"{path}: skipped", "objects of strings split, file, reason", image)
+    field("tool_version", str, "a string")
+    return {**fields, "splits": splits}
+
+
+def _checked_split(path: str, body: Any, domain: str, split: str, classes: int) -> SplitInfo:
+    _check_keys(path, body, SplitInfo)
+    count = _typed(path, body, "num_examples", int, "an integer")
+    labelled = _typed(path, body, "labelled", bool, "true or false")
+    per_class = _typed(path, body, "per_class", list, "a list")
+    good = len(per_class) == classes and all(type(number) is int and number >= 0 for number in per_class)
+    _check(good, f"{path}: per_class", f"{classes} counts, one a class", per_class)
+    _check(
+        sum(per_class) == (count if labelled else 0),
+        f"{path}: per_class",
+        f"{count} images in all" if labelled else "no image, as labels are unknown",
+        per_class,
+    )
+    bodies = _typed(path, body, "shards", list, "a list")
+    _check(bodies, f"{path}: shards", "at least one", bodies)
+    shards = []
+    for number, shard in enumerate(bodies):
+        told_by = f"{path}: shards: {number}"
+        _check_keys(told_by, shard, Shard)
+        # The whole name, so that none leaves the folder, is missing, or is another split's.
+        expected = shard_name(domain, split, number, len(bodies))
+        _check(shard["file"] == expected, f"{told_by}: file", repr(expected), shard["file"])
+        for key in ("num_examples", "num_bytes"):
+            good = type(shard[key]) is int and shard[key] > 0
+            _check(good, f"{told_by}: {key}", "a positive integer", shard[key])
+        _check(_is_sha256(shard["sha256"]), f"{told_by}: sha256", "a SHA-256", shard["sha256"])
+        shards.append(Shard(**shard))
+    in_shards = sum(shard.num_examples for shard in shards)
+    _check(count == in_shards, f"{path}: num_examples", f"{in_shards}, as in its shards", count)
+    return SplitInfo(count, labelled, per_class, shards)
+
+
+def _check(good: Any, told_by: str, expected: str, received: Any) -> None:
+    if not good:
+        # Shortened: a list may have a million entries.
+        raise ValueError(f"{told_by}: expected {expected}; received {reprlib.repr(received)}")
+
+
+def _check_keys(told_by: str, body: Any, of: type) -> None:
+    expected = [field.name for field in dataclasses.fields(of)]
+    good = isinstance(body, dict) and set(body) == set(expected)
+    _check(good, told_by, f"an object of {', '.join(expected)}", list(body) if isinstance(body, dict) else body)
+
+
+def _typed(told_by: str, body: dict, key: str, kind: type, expected: str) -> Any:
+    _check(type(body[key]) is kind, f"{told_by}: {key}", expected, body[key])
+    return body[key]
+
+
+def _is_sha256(digest: Any) -> bool:
+    return isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
 
 
 def converted_domains(data_dir: str | os.PathLike) -> list[str]:

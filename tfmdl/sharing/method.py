@@ -7,7 +7,8 @@ class SharingMethod(abc.ABC):
     """Decides which parts of a network the domains share; knows nothing of how the parts are wired.
 
     A backbone asks it for convolutions and normalisations, each called as `layer(inputs, domain=domain)`. A method may
-    add parts to the layers of the plain network; initial values of such parts are without effect.
+    add parts to the layers of the plain network; initial values of such parts are without effect (those of soft
+    sharing's gates nearly so).
 
     Attributes:
         name: The key of `METHODS`.

@@ -8,8 +8,8 @@ class ParallelAdapters(PlainConvolutions):
     """Shares the 3x3 convolutions; beside each stands the domain's own 1x1 adapter.
 
     The base domain has none: these adapters are made to be plugged into any network. They start from zero where the
-    authors draw them from a normal. For small domains the authors drop half of what the adapters see; here half of
-    the pooled features is dropped instead, as the recipes do for other methods.
+    authors draw them from a normal. What the authors can drop of the adapters' input, by an option that is off unless
+    asked for, is not dropped here.
 
     Reference: Rebuffi, Bilen, Vedaldi, "Efficient parametrization of multi-domain deep neural networks", CVPR 2018
     ("Parallel Res. Adapt." of Table 1).

@@ -13,8 +13,9 @@ class SoftSharing(PointwiseSharing):
     normalisation and the head, and starts from what pointwise sharing trained for it. Where `soft_layers` does not
     say so, it keeps its own depthwise kernels, frozen like all others. The base domain, an expert too, has no gates.
 
-    The paper does not say where its gates start; here they start near equal weights. It mixes the depthwise
-    convolutions' outputs; here the kernels are mixed, which is the same and takes one convolution.
+    The paper does not say where its gates start; here they start from the domain's own kernel, all but a hundredth
+    (`OWN_SHARE`). It mixes the depthwise convolutions' outputs; here the kernels are mixed, which is the same and takes
+    one convolution.
 
     Reference: Guo et al., "Depthwise Convolution is All You Need for Learning Multiple Visual Domains", AAAI 2019,
     soft sharing of trained depthwise filters.
