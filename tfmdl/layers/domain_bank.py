@@ -44,7 +44,13 @@ class DomainBank(keras.layers.Layer):
         mixed = self.compute_dtype != self.variable_dtype
         for owner in (SHARED,) if self.shared else self.domains:
             self.variable_of[owner] = self.add_weight(
-                shape=shape, initializer=self.initializer, trainable=self.learned, autocast=mixed, name=owner
+                shape=shape,
+                initializer=self.initializer,
+                trainable=self.learned,
+                autocast=mixed,
+                # A gradient is the replicas' own sum; what a layer assigns, each replica finds in its own images.
+                aggregation="none" if self.learned else "mean",
+                name=owner,
             )
 
     def variable(self, domain):
