@@ -43,7 +43,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("seed", 0, "Of weights, order, crops and dropout.", lower_bound=0)
 flags.DEFINE_integer("max_steps", None, "Stop after so many steps.", **POSITIVE)
 flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
-flags.DEFINE_enum("jit_compile", "auto", ["auto", "on", "off"], "Compile the step with XLA; auto: on a GPU.")
+flags.DEFINE_enum("jit_compile", "auto", ["auto", "on", "off"], "Compile the step with XLA; auto: on one GPU.")
 flags.DEFINE_bool("cache", False, "Keep decoded images in memory.")
 flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", **POSITIVE)
 flags.DEFINE_list("profile_steps", None, "First and last step to profile, as in 10,20.")

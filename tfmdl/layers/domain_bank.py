@@ -48,6 +48,8 @@ class DomainBank(keras.layers.Layer):
                 initializer=self.initializer_of(owner),
                 trainable=self.learned,
                 autocast=mixed,
+                # A gradient is the replicas' own sum; what a layer assigns, each replica finds in its own images.
+                aggregation="none" if self.learned else "mean",
                 name=owner,
             )
 

@@ -16,6 +16,9 @@ class DomainBatchNormalization(keras.layers.Layer):
     whose scale is frozen (`variable.trainable` is False) is normalised by its moving statistics in training too,
     and these do not move: a frozen domain cannot be forgotten. Statistics are float32 under any dtype policy.
 
+    Devices that share a batch normalise each by its own part of it. Their moving statistics are the mean of what each
+    would move them to; one without an image of a domain would leave that domain's as they are.
+
     Args:
         domains: Names of the domains, in the order of their ids.
         shared: One set of statistics, scale and offset serves all domains.

@@ -1,6 +1,7 @@
 """The machine's side of a run: seeds, determinism, memory, precision, several GPUs."""
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
@@ -34,12 +35,45 @@ def precision_policy(precision: str) -> str:
 
 
 def use_xla(jit_compile: str) -> bool:
-    """Returns whether to compile the step with XLA; "auto" means on a GPU only: on a CPU it is many times slower."""
-    return {"on": True, "off": False, "auto": bool(tf.config.list_physical_devices("GPU"))}[jit_compile]
+    """Returns whether to compile the step with XLA; "auto" means on one GPU only: on a CPU it is many times slower.
+
+    Raises:
+        ValueError: if it is "on" and several devices train together: XLA compiles for one.
+    """
+    names = replicas()
+    if jit_compile == "on" and len(names) > 1:
+        raise ValueError(f"--jit_compile=on compiles for one device; {', '.join(names)} train together here")
+    return {"on": True, "off": False, "auto": names == ["GPU:0"]}[jit_compile]
+
+
+def replicas() -> list[str]:
+    """Returns the names of the devices that train together: all GPUs, or else the CPU.
+
+    A device that this process has divided (`tf.config.set_logical_device_configuration`) counts as its parts.
+    """
+    # The list of logical devices itself would start TensorFlow's runtime, and memory growth can only be set before.
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    parts = [tf.config.get_logical_device_configuration(device) for device in tf.config.list_physical_devices(kind)]
+    return [f"{kind}:{index}" for index in range(sum(len(each or [None]) for each in parts))]
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Checks that the devices that train together get the same share of a batch.
+
+    Raises:
+        ValueError: if they do not: images of the smaller share would weigh more.
+    """
+    count = len(replicas())
+    if batch_size % count:
+        raise ValueError(f"--batch_size must be a multiple of the {count} devices that share it; received {batch_size}")
 
 
 def strategy_scope():
-    """Returns the scope to build and train a model in: mirrored over all GPUs where there are several."""
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy().scope()
-    return contextlib.nullcontext()
+    """Returns the scope to build and train a model in: mirrored where several devices train together."""
+    return _mirrored().scope() if len(replicas()) > 1 else contextlib.nullcontext()
+
+
+@functools.cache
+def _mirrored():
+    """Returns the strategy of this process: a second one would use its keys of TensorFlow's collectives again."""
+    return tf.distribute.MirroredStrategy(replicas())

@@ -57,6 +57,7 @@ class Run:
         self.recipes = {domain: self._recipe(info) for domain, info in self.infos.items()}
         self.base = config.domains[0]
         self.recipe = self.recipes[self.base]
+        devices.check_batch_size(self.recipe.batch_size)
         self.trunk = packs.read_trunk(config.init_from) if config.init_from else None
         if self.trunk and len(config.domains) > 1:
             raise ValueError(

@@ -1,0 +1,164 @@
+"""Training on two devices, in a process whose CPU is divided in two before TensorFlow starts: see test_devices.py."""
+
+import contextlib
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_network import small
+
+from tfmdl.config import RunConfig
+from tfmdl.domains import SHARED
+from tfmdl.layers import DomainBatchNormalization, DomainHead, DomainSeparableConv2D
+from tfmdl.packs import read_tensors
+from tfmdl.training import devices
+from tfmdl.training.loop import train
+from tfmdl.training.sgd import DecayingSGD
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+DOMAINS = ("a", "b", "c")
+BY_NAME_AND_BY_ID = pytest.mark.parametrize(
+    ("domains", "ids"), [(("a",), np.zeros(8, "int32")), (DOMAINS, np.array([0, 0, 1, 1, 0, 0, 0, 0], "int32"))]
+)
+
+
+class Network:
+    """Norm, separable convolution, norm and head, trained by SGD: of one domain by name, or of several by id."""
+
+    def __init__(self, domains, trained, on_one_device=False):
+        self.by_id = len(domains) > 1
+        with contextlib.nullcontext() if on_one_device else devices.strategy_scope():
+            image = keras.Input((4, 4, 3), name="image")
+            domain = keras.Input((), dtype="int32", name="domain") if self.by_id else domains[0]
+            x = DomainBatchNormalization(domains, name="first_norm")(image, domain=domain)
+            x = DomainSeparableConv2D(4, domains, name="conv")(x, domain=domain)
+            x = DomainBatchNormalization(domains, name="norm")(x, domain=domain)
+            head = DomainHead(dict.fromkeys(domains, 2), name="head")
+            logits = head(keras.ops.mean(keras.ops.relu(x), axis=(1, 2)), domain=domain)
+            self.model = keras.Model({"image": image, "domain": domain} if self.by_id else image, logits)
+            random = np.random.default_rng(0)
+            for variable in self.model.variables:
+                variable.assign(random.uniform(0.5, 1.5, variable.shape))
+                variable.trainable = variable.trainable and variable.name in (*trained, SHARED)
+            self.model.compile(
+                DecayingSGD(0.05, 0.9, lambda variable: 1e-3, name="sgd"),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                jit_compile=False,
+            )
+            self.model.optimizer.build(self.model.trainable_variables)
+        self.variables = {v.path: v for v in (*self.model.variables, *self.model.optimizer.variables)}
+
+    def fit(self, images, ids, steps=3):
+        """Takes steps on one batch, which the devices share, and returns their mean loss."""
+        labels = np.arange(len(ids)) % 2 + 2 * ids
+        batch = tf.data.Dataset.from_tensors(({"image": images, "domain": ids} if self.by_id else images, labels))
+        (loss,) = self.model.fit(batch.repeat(steps), verbose=0, shuffle=False).history["loss"]
+        return loss
+
+    def values(self):
+        return {path: variable.numpy() for path, variable in self.variables.items()}
+
+    def assert_devices_agree(self):
+        for path, variable in self.variables.items():
+            first, second = variable.value.values
+            np.testing.assert_array_equal(first, second, err_msg=path)
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """As `train` does it; names of one process would else be numbered."""
+    devices.set_up(seed=0)
+
+
+@pytest.fixture
+def images(rng):
+    """The halves, one for each device, differ in mean and spread; the two classes, in turn, in one channel."""
+    by_half = np.repeat([1.0, 3.0], 4)[:, None, None, None]
+    images = rng.normal(size=(8, 4, 4, 3)) * by_half + by_half
+    images[1::2, ..., 0] += 10.0
+    return images.astype("float32")
+
+
+# In turn in one process, with other shapes: they share a strategy, whose collectives must not be taken for others.
+@BY_NAME_AND_BY_ID
+def test_the_devices_hold_the_same_and_a_frozen_domain_stays(domains, ids, images):
+    network = Network(domains, trained=("a", "b"))
+    start = network.values()
+    first_loss = network.fit(images, ids, steps=1)
+    network.assert_devices_agree()
+    after_one = network.values()
+    for index, domain in enumerate(domains):
+        # The mean of what each device finds in its own half; without an image of the domain it keeps what it has.
+        halves = [images[:4][ids[:4] == index], images[4:][ids[4:] == index]]
+        for slot, of_pixels in (("moving_mean", np.mean), ("moving_variance", np.var)):
+            path = f"first_norm/{slot}/{domain}"
+            found = [of_pixels(half, axis=(0, 1, 2)) if half.size else start[path] for half in halves]
+            moved = 0.9 * start[path] + 0.1 * np.mean(found, axis=0)
+            np.testing.assert_allclose(after_one[path], moved, rtol=1e-5, err_msg=path)
+
+    assert network.fit(images, ids, steps=9) < 0.9 * first_loss
+    network.assert_devices_agree()
+    for path, value in network.values().items():
+        if path.endswith("/c"):
+            np.testing.assert_array_equal(value, start[path], err_msg=path)
+        elif path.endswith(("/a", "/b")) and "beta" not in path and "bias" not in path:
+            assert not np.array_equal(value, start[path]), path
+
+
+@BY_NAME_AND_BY_ID
+def test_two_equal_halves_train_as_one_half_on_one_device(domains, ids, images):
+    """Then each device normalises by what the one does, and half the gradient twice is the gradient."""
+    one, two = Network(domains, trained=domains, on_one_device=True), Network(domains, trained=domains)
+    losses = one.fit(images, ids), two.fit(np.concatenate([images, images]), np.concatenate([ids, ids]))
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+    expected = one.values()
+    assert two.values().keys() == expected.keys()
+    for path, value in two.values().items():
+        np.testing.assert_allclose(value, expected[path], rtol=1e-6, atol=1e-7, err_msg=path)
+
+
+def test_a_joint_run_goes_on_in_the_middle_of_an_epoch(data_dir, tmp_path):
+    config = RunConfig(
+        domains=("base", "tiny"),
+        data_dir=str(data_dir),
+        workdir=str(tmp_path),
+        architecture=small(width=2),
+        recipe="quick",
+        batch_size=8,
+        image_size=16,
+        max_steps=3,
+        checkpoint_every=2,
+    )
+
+    def results():
+        tensors = {path: read_tensors(path)[0] for path in tmp_path.rglob("*.safetensors")}
+        line = json.loads((tmp_path / "metrics.jsonl").read_text())
+        return tensors, {key: value for key, value in line.items() if key != "images_per_second"}
+
+    train(config)
+    tensors, line = results()
+    (tmp_path / "checkpoints" / "step-000000003.safetensors").unlink()
+    (tmp_path / "trunk.safetensors").unlink()
+    shutil.rmtree(tmp_path / "packs")
+    train(config)
+    tensors_again, line_again = results()
+    assert line_again == line
+    assert tensors_again.keys() == tensors.keys()
+    for path, values in tensors.items():
+        for name, value in values.items():
+            np.testing.assert_array_equal(tensors_again[path][name], value, err_msg=f"{path}: {name}")
+
+
+def test_what_two_devices_cannot_do_is_refused():
+    assert devices.use_xla("auto") is False
+    with pytest.raises(ValueError, match="--jit_compile=on compiles for one device; CPU:0, CPU:1 train together"):
+        devices.use_xla("on")
+    devices.check_batch_size(8)
+    with pytest.raises(ValueError, match="--batch_size must be a multiple of the 2 devices .*; received 7"):
+        devices.check_batch_size(7)
