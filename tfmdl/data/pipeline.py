@@ -97,7 +97,7 @@ class TrainPipeline:
             ValueError: if a source does not hold as many records as it says.
             tf.errors.DataLossError: if a record is damaged.
         """
-        order = np.random.default_rng(self._seed(epoch, 0)).permutation(self._ends[-1])
+        order = np.random.default_rng(self._seed(epoch, 0)).permutation(np.arange(self._ends[-1], dtype="int32"))
         rows = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:]
         batches = tf.data.Dataset.from_tensor_slices((np.arange(first_step, self.steps_per_epoch), rows))
         stored = self._decoded_images if self._cache else self._record_files
@@ -124,7 +124,7 @@ class TrainPipeline:
         return _DecodedImages(self.sources, self.batch_size)
 
     def _read(self, stored, rows):
-        """Returns the records of `rows`, int64 (batch,), or what was decoded of them."""
+        """Returns the records of `rows`, int32 (batch,), or what was decoded of them."""
         if not self._cache:
             records = tf.numpy_function(stored.read, [rows], tf.string, stateful=False)
             return tf.ensure_shape(records, (self.batch_size,))
@@ -141,7 +141,7 @@ class TrainPipeline:
         return int(np.random.SeedSequence([self.seed, *parts]).generate_state(1)[0] >> 1)
 
     def _windows(self, seed, step, rows, example):
-        domain = tf.searchsorted(tf.constant(self._ends), rows, "right")
+        domain = tf.searchsorted(tf.constant(self._ends, tf.int32), rows, "right")
         cover = tf.gather(tf.constant([source.preprocessing.cover_size for source in self.sources]), domain)
         offset = _random_offsets(tf.stack([seed, tf.cast(step, tf.int32)]), cover - tf.constant(self.size))
         if self._cache:

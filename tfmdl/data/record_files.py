@@ -34,8 +34,8 @@ class RecordFiles:
         # Places are counted as if the files were one.
         self._file_starts = np.cumsum([0, *map(os.path.getsize, self._paths)])
         lengths = tf.data.TFRecordDataset(self._paths).batch(_BATCH).map(tf.strings.length)
-        framed = [batch.astype("int64") + _BEFORE + _BEHIND for batch in lengths.as_numpy_iterator()]
-        self._starts = np.cumsum(np.concatenate([[0], *framed]))
+        framed = [_BEFORE + batch + _BEHIND for batch in lengths.as_numpy_iterator()]
+        self._starts = np.cumsum(np.concatenate([np.zeros(1, "int32"), *framed]), dtype="int64")
         self.num_records = np.diff(np.searchsorted(self._starts, self._file_starts))
         # Not all of them at once: there may be more than a process may have open.
         self._opened = functools.lru_cache(_OPEN_FILES)(functools.partial(open, mode="rb", buffering=0))
