@@ -66,7 +66,7 @@ def write_domain(data_dir, name, sizes=None, seed=0, test_labels=False, classes=
         splits[split] = records.SplitInfo(
             num_examples=size,
             labelled=labelled,
-            per_class=np.bincount(np.arange(size) % classes * labelled, minlength=classes).tolist(),
+            per_class=(np.bincount(np.arange(size) % classes, minlength=classes) * labelled).tolist(),
             shards=[_write_shard(folder / f"{name}-{split}-{i:05d}-of-00002.tfrecord", written[i::2]) for i in (0, 1)],
         )
         if split == "test":
