@@ -15,7 +15,7 @@ from absl import app, flags
 from benchmarks import common, data
 from benchmarks.common import FLAGS, Claim, Contestant
 
-flags.DEFINE_integer("records", 10_000, "Records of the domain; more than the shuffle holds.", lower_bound=1)
+flags.DEFINE_integer("records", 10_000, "Records of the domain.", lower_bound=1)
 flags.DEFINE_integer("memory_steps", 400, "Steps of the runs whose memory is measured.", lower_bound=1)
 
 TRAIN = pathlib.Path(__file__).resolve().parents[1] / "train.py"

@@ -14,7 +14,8 @@ from typing import NamedTuple
 MAX_BYTES = 100 << 20
 # All frames of a GIF together have no more.
 MAX_PIXELS = 100_000_000
-# libjpeg itself writes 10 scans of a colour image and 18 of four channels. An image of any size may have those.
+# Each scan of a progressive JPEG takes time for all pixels. libjpeg itself writes 10 scans of a colour image and 18 of
+# four channels, which an image of any size may have.
 _MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
 # Segments of a JPEG, chunks of a PNG, blocks of a GIF. A file of honest ones, a hundred bytes or more each, has fewer.
 _MAX_PIECES = 1_000_000
@@ -81,9 +82,9 @@ def size_fault(size: int) -> str | None:
 
 
 def check_pixels(height: int, width: int, verb: str = "claims") -> None:
-    """Raises ValueError if `height` times `width` are too many pixels; the message begins with `verb`."""
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"{verb} {width}x{height} pixels; expected at most {MAX_PIXELS:,} in all")
+    """Raises ValueError if `height` times `width` are no pixels or too many; the message begins with `verb`."""
+    if not 1 <= height * width <= MAX_PIXELS:
+        raise ValueError(f"{verb} {width}x{height} pixels; expected 1 to {MAX_PIXELS:,} in all")
 
 
 def _read_jpeg(encoded: bytes) -> Header:
@@ -199,7 +200,7 @@ def _read_bmp(encoded: bytes) -> Header:
         raise ValueError(f"is a compressed BMP (method {compression}), which TensorFlow would take for pixels")
     palette = encoded[14 + header_size : 14 + header_size + 4 * colours]
     if bits == 8 and any(palette[channel::4] != bytes(range(256))[:colours] for channel in range(3)):
-        raise ValueError("is a BMP with a palette of colours, which TensorFlow would take for greys")
+        raise ValueError("is a BMP with a palette other than the greys from 0 to 255, which TensorFlow takes it for")
     check_pixels(abs(height), width)
     return Header("bmp", abs(height), width)
 

@@ -1,12 +1,14 @@
 """Training batches are a function of (seed, epoch, step); evaluation sees every image once, just as it is."""
 
 import collections
+import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from small_domains import CLASSES, SIZES, write_domain
+from small_domains import CLASSES, SIZES, encode, write_domain
 
 from tfmdl.config import Preprocessing
 from tfmdl.data import records
@@ -105,6 +107,38 @@ def test_batches_are_a_function_of_seed_epoch_and_step(domains, cache, data_dir)
     for seed, epoch in ((4, 2), (3, 1)):
         other = numpy(TrainPipeline(sources, 8, seed=seed, cache=cache).epoch(epoch))
         assert image_ids(other) != image_ids(batches)
+
+
+@pytest.fixture(scope="module")
+def many_records(tmp_path_factory):
+    """Ten files of 2,000 records each, whose image ids are their places."""
+    folder = tmp_path_factory.mktemp("many")
+    pixel = encode(np.zeros((1, 1, 3), "uint8"))
+    paths = [str(folder / f"{number}.tfrecord") for number in range(10)]
+    ids = iter(range(20_000))
+    for path in paths:
+        with tf.io.TFRecordWriter(path) as writer:
+            for image_id in itertools.islice(ids, 2000):
+                writer.write(
+                    records.serialize_example(
+                        encoded=pixel, image_format="jpeg", height=1, width=1, label=0, text="", image_id=image_id
+                    )
+                )
+    return tuple(paths)
+
+
+@pytest.mark.parametrize("domains", [1, 10])
+def test_where_an_image_comes_in_one_epoch_says_nothing_of_the_next(domains, many_records):
+    one = preprocessing("base", (1, 1), (1, 1))
+    sources = [Source("some", many_records[i::domains], 20_000 // domains, one) for i in range(domains)]
+    pipeline = TrainPipeline(sources, 1000, seed=0)
+    orders = [image_ids(pipeline.epoch(epoch).as_numpy_iterator()) for epoch in range(2)]
+    places = [np.argsort(order) for order in orders]
+    # Of 20,000 numbers in random order a coefficient has a standard deviation of 0.007.
+    assert abs(np.corrcoef(*places)[0, 1]) < 0.03
+    assert abs(np.corrcoef(places[0], range(20_000))[0, 1]) < 0.03
+    # Nor do images that are neighbours in a file come near each other.
+    assert np.mean(np.abs(np.diff(places[0])) < 1000) < 0.15
 
 
 def test_the_same_image_is_cropped_anew_in_each_epoch(data_dir):
@@ -271,6 +305,25 @@ def test_a_bad_record_is_named(change, spoiled):
     with pytest.raises(ValueError, match=f"{shard}: record 3 ") as caught, naming_bad_records([one]):
         numpy(TrainPipeline([one], 8, seed=0).epoch(0))
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_that_is_gone_since_the_files_were_read_through_is_named(spoiled):
+    data_dir, shard = spoiled
+    one = source(data_dir, "base")
+    epoch = TrainPipeline([one], 8, seed=0).epoch(0)
+    with open(shard, "r+b") as file:
+        file.truncate(file.seek(0, 2) - 10)
+    with pytest.raises(ValueError, match=f"{shard}: record 19 "), naming_bad_records([one]):
+        numpy(epoch)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_domain_of_more_or_fewer_records_than_it_says_is_named(cache, data_dir):
+    sources = [source(data_dir, "base"), source(data_dir, "tiny")]
+    for wrong in (39, 41):
+        pipeline = TrainPipeline([sources[0], dataclasses.replace(sources[1], num_examples=wrong)], 8, 0, cache)
+        with pytest.raises(ValueError, match=f"'tiny': dataset_info.json says {wrong} records .* hold 40"):
+            pipeline.epoch(0)
 
 
 def test_an_empty_domain_is_refused(data_dir):

@@ -102,6 +102,12 @@ def test_the_size_of_a_jpeg_is_the_one_that_is_decoded(case):
         read_header(JPEG[:2] + BEFORE_THE_FRAME[case] + _frame_header(10_000, 20_000) + JPEG[2:])
 
 
+@pytest.mark.parametrize("encoded", [JPEG[:2] + _frame_header(9, 0), PNG[:16] + bytes(8) + PNG[24:], _bmp(height=0)])
+def test_an_image_without_pixels_is_refused(encoded):
+    with pytest.raises(ValueError, match="expected 1 to 100,000,000"):
+        read_header(encoded)
+
+
 def test_a_jpeg_without_markers_is_refused_whatever_it_is_filled_with():
     for filling in (b"\0", b"\xff", b"\xff\0", b"\xff\xd0"):
         with pytest.raises(ValueError, match="ends before the JPEG frame header"):
@@ -190,7 +196,7 @@ MISREAD_BMPS = {
     "RLE of 8 bits": (_bmp(8, 1, palette=_greys()), "compressed BMP"),
     "an unknown compression": (_bmp(compression=77), "compressed BMP"),
     "masks of another order": (_bmp(32, 3, masks=struct.pack("<3I", 0xFF, 0xFF00, 0xFF0000)), "compressed BMP"),
-    "a palette of colours": (_bmp(8, palette=_greys()[::-1]), "palette of colours"),
+    "a palette of colours": (_bmp(8, palette=_greys()[::-1]), "palette other than the greys"),
     "9 bits": (_bmp(9, palette=_greys()), "9 bits a pixel"),
     "pixels within the header": (BMP[:10] + struct.pack("<I", 20) + BMP[14:], "header that TensorFlow misreads"),
 }

@@ -38,7 +38,7 @@ def test_a_long_file_of_a_class_folder_is_one_bad_image(tmp_path, convert_here):
         for number in range(3):
             path = tmp_path / "photos" / "birds" / split / "wren" / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode(np.zeros((8, 8, 3), np.uint8)))
+            path.write_bytes(encode(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)))
     _lengthen(tmp_path / "photos" / "birds" / "val" / "wren" / "1.jpg")
     records = convert_here(tmp_path / "photos", source="folder", on_error="skip")
     info = DatasetInfo.load(records, "birds")

@@ -33,7 +33,7 @@ def _contents(folder, archive, suffix):
     path.write_bytes(archive)
     store = ArchiveStore(path)
     names = sorted(f"{domain}/{i}.jpg" for domain in store.domains() for i in range(9))
-    return dict(store.read(name for name in names if not store.missing([name])))
+    return dict(store.read(name for name in names if not store.unreadable([name])))
 
 
 @pytest.fixture

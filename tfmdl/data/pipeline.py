@@ -6,6 +6,8 @@ the batches that it would have seen. Images of several domains mix in every batc
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import os
 
 import numpy as np
@@ -14,9 +16,8 @@ import tensorflow as tf
 from tfmdl.config import Preprocessing
 from tfmdl.data import records
 from tfmdl.data.decode import cut_windows, decode_windows, normalize
+from tfmdl.data.record_files import RecordFiles
 
-# Records, encoded, of all sources together: some 25 MB of 72-pixel JPEGs. convert.py has shuffled each domain once.
-SHUFFLE_BUFFER = 8192
 _UNUSED = ("image/format", "image/class/text")
 _FEATURES = {key: feature for key, feature in records.FEATURES.items() if key not in _UNUSED}
 
@@ -59,10 +60,10 @@ def steps_per_epoch(sources, batch_size: int) -> int:
 
 
 class TrainPipeline:
-    """Shuffled, augmented training batches, epoch by epoch.
+    """Shuffled, augmented training batches, epoch by epoch: each a random order of all images of all sources.
 
     Args:
-        sources: One `Source`, or several whose images mix in proportion to their numbers.
+        sources: One `Source`, or several whose images mix.
         batch_size: Images in a batch.
         seed: Of the order and the crops.
         cache: Keep decoded images in memory, whole.
@@ -87,54 +88,99 @@ class TrainPipeline:
                     f"images of a mixed batch have one size; {self.sources[0].domain!r} trains at {self.size}, "
                     f"{source.domain!r} at {size}"
                 )
-        self._cached = [_decoded(source, batch_size).unbatch().cache() for source in self.sources] if cache else None
+        self._cache = cache
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
-        """Returns the batches of one epoch from `first_step` on."""
-        domains = self._turns(epoch)
-        examples = [self._shuffled(index, epoch) for index in range(len(self.sources))]
-        mixed = examples[0]
-        if len(examples) > 1:
-            mixed = tf.data.Dataset.choose_from_datasets(examples, domains.unbatch())
-        # Records are batched as they are, and what follows is done for whole batches: for every image by itself the
-        # bookkeeping would take longer than the decoding. Images are padded: cached ones of two domains may differ in
-        # size.
-        mixed = (mixed.padded_batch if self._cached else mixed.batch)(self.batch_size, drop_remainder=True)
-        batches = tf.data.Dataset.zip(tf.data.Dataset.range(self.steps_per_epoch), domains, mixed)
-        seed = self._seed(epoch, 99)
-        batches = map_in_order(batches.skip(first_step), lambda *batch: self._windows(seed, *batch))
-        return batches.prefetch(2)
+        """Returns the batches of one epoch from `first_step` on. Nothing is read of what comes before.
 
-    def _turns(self, epoch):
-        """Returns the domain of every image, batch by batch: each as often as it has images, shuffled."""
-        if len(self.sources) == 1:
-            return tf.data.Dataset.from_tensors(np.zeros(self.batch_size, "int64")).repeat()
-        turns = np.repeat(np.arange(len(self.sources)), [source.num_examples for source in self.sources])
-        shuffled = np.random.default_rng(self._seed(epoch, len(self.sources))).permutation(turns)
-        return tf.data.Dataset.from_tensor_slices(np.resize(shuffled, (self.steps_per_epoch, self.batch_size)))
+        Raises:
+            ValueError: if a source does not hold as many records as it says.
+            tf.errors.DataLossError: if a record is damaged.
+        """
+        order = np.random.default_rng(self._seed(epoch, 0)).permutation(self._ends[-1])
+        rows = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:]
+        batches = tf.data.Dataset.from_tensor_slices((np.arange(first_step, self.steps_per_epoch), rows))
+        stored = self._decoded_images if self._cache else self._record_files
+        # One reader: several would only wait for each other to leave Python.
+        batches = batches.map(lambda step, rows: (step, rows, self._read(stored, rows)))
+        seed = self._seed(epoch, 1)
+        return map_in_order(batches, lambda *batch: self._windows(seed, *batch)).prefetch(2)
+
+    @property
+    def _ends(self):
+        # Images are numbered through, source after source; each ends where the next one's begin.
+        return np.cumsum([source.num_examples for source in self.sources])
+
+    @functools.cached_property
+    def _record_files(self):
+        files = RecordFiles([path for source in self.sources for path in source.paths])
+        numbers = iter(files.num_records.tolist())
+        for source in self.sources:
+            _check_number(source, sum(itertools.islice(numbers, len(source.paths))))
+        return files
+
+    @functools.cached_property
+    def _decoded_images(self):
+        return _DecodedImages(self.sources, self.batch_size)
+
+    def _read(self, stored, rows):
+        """Returns the records of `rows`, int64 (batch,), or what was decoded of them."""
+        if not self._cache:
+            records = tf.numpy_function(stored.read, [rows], tf.string, stateful=False)
+            return tf.ensure_shape(records, (self.batch_size,))
+        types = (tf.uint8, tf.int32, tf.int64)
+        image, label, image_id = tf.numpy_function(stored.read, [rows], types, stateful=False)
+        return {
+            "image": tf.ensure_shape(image, (self.batch_size, None, None, 3)),
+            "label": tf.ensure_shape(label, (self.batch_size,)),
+            "image_id": tf.ensure_shape(image_id, (self.batch_size,)),
+        }
 
     def _seed(self, *parts):
-        # A seed for each epoch and source, far apart for neighbouring numbers.
+        # A seed for each epoch and purpose, far apart for neighbouring numbers.
         return int(np.random.SeedSequence([self.seed, *parts]).generate_state(1)[0] >> 1)
 
-    def _shuffled(self, index, epoch):
-        source, seed = self.sources[index], self._seed(epoch, index)
-        if self._cached:
-            dataset = self._cached[index].shuffle(source.num_examples, seed, reshuffle_each_iteration=False)
-        else:
-            paths = np.random.default_rng(seed).permutation(np.array(source.paths, dtype=object)).tolist()
-            buffer = min(SHUFFLE_BUFFER // len(self.sources), source.num_examples)
-            dataset = tf.data.TFRecordDataset(paths).shuffle(buffer, seed, reshuffle_each_iteration=False)
-        return dataset.repeat()
-
-    def _windows(self, seed, step, domain, example):
+    def _windows(self, seed, step, rows, example):
+        domain = tf.searchsorted(tf.constant(self._ends), rows, "right")
         cover = tf.gather(tf.constant([source.preprocessing.cover_size for source in self.sources]), domain)
         offset = _random_offsets(tf.stack([seed, tf.cast(step, tf.int32)]), cover - tf.constant(self.size))
-        if self._cached:
+        if self._cache:
             example = {**example, "image": cut_windows(example["image"], self.size, offset)}
         else:
             example = _decode(example, cover, self.size, offset)
         return _normalize(example, domain, self.sources)
+
+
+class _DecodedImages:
+    """Images of several sources in memory, decoded for evaluation, numbered through."""
+
+    def __init__(self, sources, batch_size):
+        self._images, labels, image_ids = [], [], []
+        for source in sources:
+            before = len(self._images)
+            for batch in _decoded(source, batch_size).as_numpy_iterator():
+                self._images.extend(batch["image"])
+                labels.append(batch["label"])
+                image_ids.append(batch["image_id"])
+            _check_number(source, len(self._images) - before)
+        self._labels, self._image_ids = np.concatenate(labels), np.concatenate(image_ids)
+        self._size = np.max([source.preprocessing.cover_size for source in sources], axis=0)
+
+    def read(self, numbers):
+        """Returns image, label and image id of each; images of sources that are smaller than others are padded."""
+        images = np.zeros((len(numbers), *self._size, 3), "uint8")
+        for padded, number in zip(images, numbers, strict=True):
+            image = self._images[number]
+            padded[: image.shape[0], : image.shape[1]] = image
+        return images, self._labels[numbers], self._image_ids[numbers]
+
+
+def _check_number(source, found):
+    if found != source.num_examples:
+        raise ValueError(
+            f"domain {source.domain!r}: {records.INFO_FILE} says {source.num_examples:,} records to train on; "
+            f"its files hold {found:,}"
+        )
 
 
 def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:

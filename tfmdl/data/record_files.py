@@ -1,0 +1,59 @@
+"""TFRecord files whose records are read by number, in any order."""
+
+import functools
+import os
+
+import numpy as np
+import tensorflow as tf
+
+# Before a record stand its length, 8 bytes, and the length's checksum, 4; behind it its own checksum, 4.
+_BEFORE, _BEHIND = 12, 4
+_BATCH = 256
+_OPEN_FILES = 256
+
+
+class RecordFiles:
+    """Records of several files, numbered through.
+
+    The files are read once from end to end: that finds where each record lies, and checks its checksum, before the
+    first is used. After that the disk is read at random; what does not fit into the memory that the operating system
+    has left for files should lie on a disk that does not turn. Memory holds 8 bytes for each record.
+
+    Args:
+        paths: TFRecord files, uncompressed.
+
+    Attributes:
+        num_records: int (files,), how many records each file holds.
+
+    Raises:
+        tf.errors.DataLossError: if a record is damaged.
+    """
+
+    def __init__(self, paths):
+        self._paths = list(paths)
+        # Places are counted as if the files were one.
+        self._file_starts = np.cumsum([0, *map(os.path.getsize, self._paths)])
+        lengths = tf.data.TFRecordDataset(self._paths).batch(_BATCH).map(tf.strings.length)
+        framed = [batch.astype("int64") + _BEFORE + _BEHIND for batch in lengths.as_numpy_iterator()]
+        self._starts = np.cumsum(np.concatenate([[0], *framed]))
+        self.num_records = np.diff(np.searchsorted(self._starts, self._file_starts))
+        # Not all of them at once: there may be more than a process may have open.
+        self._opened = functools.lru_cache(_OPEN_FILES)(functools.partial(open, mode="rb", buffering=0))
+
+    def read(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the records of `numbers`, int (batch,), as objects (batch,).
+
+        Raises:
+            ValueError: if a file has become shorter.
+        """
+        starts = self._starts[numbers]
+        lengths = self._starts[numbers + 1] - starts - _BEFORE - _BEHIND
+        files = np.searchsorted(self._file_starts, starts, "right") - 1
+        offsets = starts - self._file_starts[files] + _BEFORE
+        records = []
+        for file, length, offset in zip(files.tolist(), lengths.tolist(), offsets.tolist(), strict=True):
+            path = self._paths[file]
+            records.append(os.pread(self._opened(path).fileno(), length, offset))
+            if len(records[-1]) != length:
+                raise ValueError(f"{path}: ends within the {length:,} bytes from byte {offset:,}")
+        return np.array(records, dtype=object)
