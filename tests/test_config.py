@@ -87,6 +87,9 @@ def test_what_a_run_writes_beside_its_result_may_differ():
         ({"train_splits": ()}, "--train_splits"),
         ({"train_splits": ("train", "test")}, "test images are never trained on; received 'test'"),
         ({"profile_steps": (3, 2)}, "--profile_steps"),
+        ({"image_size": 60_000}, "--image_size must be at most 2048; received 60000"),
+        ({"seed": "0"}, "`seed` must be int; received '0'"),
+        ({"init_from": 5}, "`init_from` must be str . None; received 5"),
     ],
 )
 def test_nonsense_is_refused_by_flag(change, message):

@@ -30,7 +30,7 @@ def report_errors():
 
 
 def _say(text):
-    print("\n".join(map(printable, text.splitlines())), file=sys.stderr)
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def text_console(**options) -> Console:

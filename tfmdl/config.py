@@ -112,8 +112,8 @@ class RunConfig:
         packs: Runs or pack files of the experts, for a method that mixes their kernels.
 
     Raises:
-        ValueError: if a field is of another type, a domain or a split is missing, unknown or given twice, or
-            `profile_steps` is no range.
+        ValueError: if a field is of another type, a domain or a split is missing, unknown or given twice, the images
+            are too large, or `profile_steps` is no range.
     """
 
     domains: tuple[str, ...]
@@ -150,6 +150,8 @@ class RunConfig:
                     f"--train_splits must be of {', '.join(MAY_TRAIN_ON)}: test images are never trained on; "
                     f"received {split!r}"
                 )
+        if self.image_size > MAX_SIDE:
+            raise ValueError(f"--image_size must be at most {MAX_SIDE}; received {self.image_size}")
         if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
             raise ValueError(f"--profile_steps must be FIRST,LAST; received {self.profile_steps}")
 
