@@ -129,7 +129,7 @@ def test_a_model_that_answers_with_what_is_no_number_is_refused(path, told, runs
 
 
 @contextlib.contextmanager
-def files_of_at_most(10_000):
+def files_of_at_most(size):
     """Lets no file have more bytes, for which TensorFlow has errors as it has for a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
