@@ -12,8 +12,8 @@ from small_network import small
 
 from tfmdl.config import RunConfig
 from tfmdl.domains import SHARED
+from tfmdl.files import read_tensors
 from tfmdl.layers import DomainBatchNormalization, DomainHead, DomainSeparableConv2D
-from tfmdl.packs import read_tensors
 from tfmdl.training import devices
 from tfmdl.training.loop import train
 from tfmdl.training.sgd import DecayingSGD
