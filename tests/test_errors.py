@@ -11,9 +11,9 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from full_disk import files_of_at_most
 from rich.table import Table
 from small_network import small
-from test_files import full_disk
 
 from tfmdl.campaign.plan import CampaignConfig, claim, plan
 from tfmdl.cli import report_errors, table_console
@@ -89,7 +89,7 @@ class Place:
 
 def on_full_disk(action, limit=1000):
     def act(place):
-        with full_disk(limit):
+        with files_of_at_most(limit):
             action(place)
 
     return act
@@ -251,7 +251,7 @@ def test_a_run_goes_on_when_there_is_room_again(data_dir, tmp_path, capfd):
         image_size=16,
         max_steps=1,
     )
-    with full_disk(100_000), pytest.raises(SystemExit), report_errors():
+    with files_of_at_most(100_000), pytest.raises(SystemExit), report_errors():
         train(config)
     path = f"{tmp_path}/run[/x]/checkpoints/step-000000001.safetensors"
     assert capfd.readouterr().err.splitlines()[-1] == f"error: [Errno 27] File too large: '{path}'"

@@ -1,29 +1,17 @@
 """Files are whole or refused: every byte of a file of tensors counts, and a full disk leaves what was there before."""
 
-import contextlib
 import json
 import re
-import resource
 
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 from safetensors.numpy import save_file
 
 from tfmdl.files import fingerprint, read_json, read_tensors, write_json, write_tensors
 
 TENSORS = {"b": np.arange(6, dtype="float32").reshape(2, 3), "a": np.array(0.5, "float32"), "c": np.zeros(0, "uint8")}
 HEADER = {"kind": "pack", "label_names": ["stop", "grün"], "accuracy": 0.5}
-
-
-@contextlib.contextmanager
-def full_disk(limit):
-    """Lets no file become larger than `limit` bytes, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_tensors_and_header_come_back(tmp_path):
@@ -86,7 +74,7 @@ def test_a_large_file_of_other_origin_is_not_read(tmp_path):
 def test_a_full_disk_leaves_what_was_there(write, tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
-    with full_disk(4096), pytest.raises(OSError, match=re.escape(f"File too large: '{path}'")):
+    with files_of_at_most(4096), pytest.raises(OSError, match=re.escape(f"File too large: '{path}'")):
         write(path)
     assert [file.name for file in tmp_path.iterdir()] == ["file"] and path.read_text() == "before"
     write(path)

@@ -1,10 +1,8 @@
 """An export appears whole, checked or not at all; the next one is made of the last; old ones go."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
-import resource
 import shutil
 import subprocess
 import sys
@@ -13,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from full_disk import files_of_at_most
 from made import ARCHITECTURE, NUM_CLASSES, PAIR, SIZES, label_names, make_runs, moved, preprocessing
 
 from tfmdl import export as exporting
@@ -126,17 +125,6 @@ def test_a_model_that_answers_with_what_is_no_number_is_refused(path, told, runs
     with pytest.raises(ValueError, match=f"{told} of domain 'upright': expected finite numbers; received nan"):
         write_export(source, tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-@contextlib.contextmanager
-def files_of_at_most(size):
-    """Lets no file have more bytes, for which TensorFlow has errors as it has for a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing(runs, tmp_path):
