@@ -139,13 +139,11 @@ def files_of_at_most(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("size", [1_000, 100_000])
-def test_a_full_disk_is_one_error_and_leaves_nothing(size, runs, tmp_path, capsys):
+def test_a_full_disk_is_one_error_and_leaves_nothing(runs, tmp_path):
     source = from_runs(trunk=str(runs), pack_paths=[str(runs / "packs" / "upright.safetensors")])
-    with pytest.raises(SystemExit), report_errors(), files_of_at_most(size):
+    with pytest.raises(OSError) as caught, files_of_at_most(10_000):
         write_export(source, tmp_path)
-    err = capsys.readouterr().err
-    assert err.startswith(f"error: {tmp_path}/1: cannot be written (") and err.count("\n") == 1
+    assert str(caught.value).startswith(f"{tmp_path}/1: cannot be written (") and str(caught.value).isprintable()
     assert not list(tmp_path.iterdir())
 
 
@@ -251,11 +249,10 @@ DAMAGED = {
     "accuracy of text": ("assets/domains/base.json", lambda text: changed(text, accuracy="high")),
     "no preprocessing": ("assets/domains/base.json", lambda text: changed(text, preprocessing=None)),
     "fewer labels": ("assets/domains/base.json", lambda text: changed(text, label_names=["a", "b"])),
-    "another network": (MANIFEST, lambda text: text.replace('"width": 4', '"width": 6')),
     "a graph cut off": (GRAPH, lambda text: text[:1000]),
     "variables cut off": ("variables/variables.data-00000-of-00001", lambda text: text[:1000]),
 }
-OF_THE_WHOLE = ("fewer labels", "another network", "a graph cut off", "variables cut off")
+OF_THE_WHOLE = ("fewer labels", "a graph cut off", "variables cut off")
 
 
 def changed(text, **fields):

@@ -139,7 +139,7 @@ def _take_apart(version, manifest):
         values = tf.saved_model.load(str(version)).values
         for variable in model.variables:
             variable.assign(values[variable.path])
-    except (tf.errors.OpError, OSError, AttributeError, KeyError, ValueError) as error:
+    except (tf.errors.OpError, OSError, AttributeError, LookupError, ValueError) as error:
         raise ValueError(f"{version}: damaged, or not what its {MANIFEST} tells ({printable(str(error))})") from error
     base, fingerprint = manifest.base_domain, manifest.trunk_fingerprint
 
