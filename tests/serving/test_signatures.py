@@ -299,7 +299,7 @@ BAD = {
     "gif start": (b"GIF89a", "is damaged"),
     "no pixels": (headed(0, 10), "is damaged"),
     "bmp of no height": (headed(10, -(2**31), "bmp"), "is damaged"),
-    "100 megapixels, png": (headed(10000, 10001), "has 10001x10000 pixels (height x width): at most 25000000"),
+    "100 megapixels, png": (headed(10000, 10001), "has 10001x10000 pixels (height x width), to be resized to cover 1"),
     "100 megapixels, jpeg": (headed(10000, 10001, "jpeg"), "has 10001x10000 pixels"),
     "100 megapixels, gif": (headed(10000, 10001, "gif"), "has 10001x10000 pixels"),
     "100 megapixels, bmp": (headed(10000, 10001, "bmp"), "has 10001x10000 pixels"),

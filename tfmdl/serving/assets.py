@@ -84,7 +84,7 @@ def write_model_card(
     form = ", normalisation folded" if manifest["folded"] else ""
     base = manifest["base_domain"]
     table = "\n".join(rows)
-    limits = "\n".join(f"* {rule};" for rule in RULES.values())
+    limits = "\n".join(f"* {rule[0].upper()}{rule[1:]}." for rule in RULES.values())
     many = f"{len(packs)} visual domains" if len(packs) > 1 else "one visual domain"
     text = f"""# Model card
 
@@ -103,7 +103,7 @@ License: {license_line or "not stated"}
 It answers for images of its domains only, and the domain has to be known: asked for a picture of anything else, it
 still names one of the domain's classes. Accuracies are those of the training runs on their val split.
 
-An image file that could cost more than a photo does is refused before it is decoded. Of an image
+An image file that could cost more than a photo does is refused before it is decoded:
 
 {limits}
 """

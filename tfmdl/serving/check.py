@@ -82,7 +82,7 @@ def ask(signatures, request: Request) -> dict[str, np.ndarray]:
     inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
     try:
         return {name: value.numpy() for name, value in signatures[request.signature](**inputs).items()}
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
         raise ValueError(f"signature {request.signature!r} refuses a sample: {reason_of(error.message)}") from error
 
 

@@ -11,7 +11,7 @@ MAX_BYTES = 16_000_000  # unpacking a PNG of that many takes half a second, or w
 MAX_PIXELS = 25_000_000  # decoding and resizing that many takes some 400 MB
 MAX_SCANS = 32  # of a JPEG; progressive ones have about 10
 MAX_TEXTS = 16  # of a PNG, of the two kinds that may be compressed
-MAX_STEPS = 5_000  # over the blocks of a GIF: some five a frame, each as long as unpacking some thousand pixels
+MAX_STEPS = 5_000  # over the blocks of a GIF: some five a frame, of up to 0.15 ms
 
 # What the header of a scan begins with behind its marker: its length, and the number of components.
 _SCANS = [bytes([0, 6 + 2 * components, components]) for components in range(1, 5)]
@@ -24,7 +24,7 @@ _BLOCKS_A_STEP = 64
 # What is taken, for messages and the model card.
 RULES = {
     "bytes": f"at most {MAX_BYTES} bytes are taken",
-    "pixels": f"at most {MAX_PIXELS} are taken, in all frames, and when it is resized",
+    "pixels": f"at most {MAX_PIXELS} pixels are taken, in all frames and when it is resized",
     "scans": f"at most {MAX_SCANS} scans of a JPEG are taken",
     "texts": f"at most {MAX_TEXTS} texts of a PNG that may be compressed (zTXt, iTXt) are taken",
     "steps": f"at most {MAX_STEPS} blocks of a GIF are taken, where {_BLOCKS_A_STEP} of one length count as one",
@@ -96,7 +96,8 @@ def count_scans(encoded):
 
 
 def count_texts(encoded):
-    """Returns how many chunks zTXt and iTXt a PNG file has, int32, or `MAX_TEXTS` + 1 where these are more."""
+    """Returns how many chunks zTXt and iTXt a PNG file has at most, int32; `MAX_TEXTS` + 1 stands for more."""
+    # In the data of an image of `MAX_BYTES` the three bytes are found once by chance.
     return tf.size(_split(encoded, b"TXt", MAX_TEXTS + 1))
 
 

@@ -161,7 +161,7 @@ class GrpcClient:
 
         # A few bytes may claim any shape.
         shape = [side.size for side in tensor.tensor_shape.dim]
-        if not shape or shape[0] != rows or min(shape) < 0 or math.prod(shape) > MAX_REPLY // 4:
+        if not shape or shape[0] != rows or min(shape) < 0 or math.prod(shape) > MAX_REPLY // 10:
             raise RefusedError(f"{self.address}: expected {name!r} with {rows} rows; received shape {shape}")
         try:
             values = make_ndarray(tensor).tolist()

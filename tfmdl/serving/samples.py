@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfmdl.data.decode import decode_window, format_of, normalize, size_of, window_of_images
 from tfmdl.data.records import DatasetInfo, converted_domains
+from tfmdl.outside import printable
 from tfmdl.packs import Pack
 from tfmdl.serving.images import ENCODED
 
@@ -53,15 +54,19 @@ def samples_of(
         count: How many of each domain.
 
     Raises:
-        ValueError: if a domain has other classes in `data_dir`, or no images.
+        ValueError: if a domain has other classes in `data_dir`, or no images, or they cannot be read.
     """
     converted = converted_domains(data_dir) if data_dir else ()
     random = np.random.default_rng(0)
     drawn = [pack.domain for pack in packs if pack.domain not in converted]
-    files = {
-        pack.domain: _draw(random, count) if pack.domain in drawn else _read(pack, data_dir, count) for pack in packs
-    }
-    samples = {pack.domain: [Sample.of(file, pack.preprocessing) for file in files[pack.domain]] for pack in packs}
+    samples = {}
+    for pack in packs:
+        try:
+            files = _draw(random, count) if pack.domain in drawn else _read(pack, data_dir, count)
+            samples[pack.domain] = [Sample.of(file, pack.preprocessing) for file in files]
+        except tf.errors.OpError as error:
+            told = printable(error.message.strip())
+            raise ValueError(f"images of domain {pack.domain!r} in {data_dir} cannot be read: {told}") from error
     return samples, drawn
 
 
