@@ -48,7 +48,7 @@ class DomainBank(keras.layers.Layer):
                 initializer=self.initializer_of(owner),
                 trainable=self.learned,
                 autocast=mixed,
-                # A gradient is the replicas' own sum; what a layer assigns, each replica finds in its own images.
+                # Of several devices, each finds what a layer assigns in its own images. Gradients the optimizer sums.
                 aggregation="none" if self.learned else "mean",
                 name=owner,
             )
