@@ -234,7 +234,8 @@ def test_variables_are_stored_once_whatever_the_number_of_signatures(exported, s
 
 def test_two_domains_that_want_one_signature_are_refused(source):
     model = MultiDomainClassifier({"a": 2, "a_uint8": 2}, Architecture(width=2, blocks_per_stage=1))
-    packs = [dataclasses.replace(source.packs[0], domain=domain, label_names=["x", "y"]) for domain in model.domains]
+    two = {"label_names": ["x", "y"], "category_ids": [0, 1], "tensors": {}}
+    packs = [dataclasses.replace(source.packs[0], domain=domain, **two) for domain in model.domains]
     with pytest.raises(ValueError, match="'a_uint8'.*'classify_a_uint8'"):
         build_module(Served(model, tuple(packs), {"a": 0, "a_uint8": 1}, (16, 16)))
 
@@ -356,7 +357,7 @@ def test_rows_that_do_not_pair_up_are_refused(signatures):
 def test_images_without_pixels_or_too_long_are_refused(signatures):
     ask = signatures[f"classify_{PAIR}"]
     assert_refused(ask, f"[{PAIR}]: images have no pixels", image=np.zeros((2, 0, 4, 3), "float32"))
-    assert_refused(ask, f"[{PAIR}]", "have 1x200000 pixels", image=np.zeros((1, 1, 200000, 3), "float32"))
+    assert_refused(ask, f"[{PAIR}]", "has 1x200000 pixels", image=np.zeros((1, 1, 200000, 3), "float32"))
 
 
 def test_what_is_not_a_number_is_refused_by_row(signatures):
