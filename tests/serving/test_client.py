@@ -221,7 +221,7 @@ def test_answers_that_are_no_answers_are_told():
         threading.Thread(target=running.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{running.server_address[1]}/v1/models"
         rows = [{"image_bytes": b"x", "domain": "base"}]
-        with pytest.raises(RefusedError, match="is no JSON .*expected an answer of TensorFlow Serving; received b'<html>'"):
+        with pytest.raises(RefusedError, match="is no JSON .*an answer of TensorFlow Serving; received b'<html>'"):
             RestClient(f"{base}/web").predict("serving_default", rows)
         with pytest.raises(RefusedError, match="can.*t"):
             RestClient(f"{base}/odd").predict("serving_default", rows)
