@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= demo-output
 BENCH_DIR ?= bench-output
-BENCHMARKS ?= train_step mixed_batch inference pipeline convert startup
+BENCHMARKS ?= train_step mixed_batch inference pipeline shuffling convert startup
 BENCH_FLAGS ?=
 
 .PHONY: demo test test-jax bench lint clean

@@ -33,7 +33,7 @@ def correlation(sources):
         images = np.concatenate([(batch["domain"], batch["image_id"]) for batch in batches], axis=1)[:, :total]
         return np.lexsort(images)
 
-    return lambda: abs(np.corrcoef(places(0), places(1))[0, 1])
+    return lambda: float(abs(np.corrcoef(places(0), places(1))[0, 1]))
 
 
 def write(folder, files):
