@@ -221,7 +221,8 @@ def test_what_comes_out_of_an_export_is_what_went_in(exported, runs):
 def test_damaged_images_to_check_with_are_named(source, data_dir, tmp_path):
     folder = shutil.copytree(data_dir, tmp_path / "data")
     info = DatasetInfo.load(folder, "base")
-    pack = dataclasses.replace(source.packs[0], label_names=info.label_names)
+    own = {"label_names": info.label_names, "category_ids": info.category_ids, "tensors": {}}
+    pack = dataclasses.replace(source.packs[0], **own)
     shard = pathlib.Path(info.shard_paths(folder, "val")[0])
     shard.write_bytes(shard.read_bytes()[:-5])
     with pytest.raises(ValueError, match=rf"images of domain 'base' in {folder} cannot be read: "):
