@@ -9,6 +9,7 @@ import tempfile
 
 import tensorflow as tf
 
+from tfmdl import files
 from tfmdl.config import Preprocessing
 from tfmdl.domains import check_name
 from tfmdl.model import Architecture
@@ -164,13 +165,10 @@ def new_version(export_dir: str | os.PathLike, version: int | None = None):
 def naming(path: pathlib.Path):
     """Names what was to be written in errors that do not, and makes OSErrors of TensorFlow's: a full disk, say."""
     try:
-        yield
+        with files.naming(path):
+            yield
     except tf.errors.OpError as error:
         raise OSError(f"{path}: cannot be written ({printable(error.message.strip())})") from error
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def prune(export_dir: str | os.PathLike, keep: int, written: pathlib.Path) -> list[pathlib.Path]:
