@@ -8,13 +8,14 @@ import pytest
 from tfmdl.config import MAY_DIFFER, Preprocessing, RunConfig, differences, load_config
 from tfmdl.files import write_json
 from tfmdl.model import Architecture
+from tfmdl.sharing.soft_sharing import SoftSharing
 
 PLAIN = RunConfig(domains=("a",), data_dir="data", workdir="run")
 FULL = RunConfig(
     domains=("a", "b"),
     data_dir="elsewhere",
     workdir="other",
-    architecture=Architecture("individual", "resnet26", 8, True, 2, "first:3"),
+    architecture=Architecture("soft_sharing", "resnet26", 8, 2, SoftSharing.Options(True, "first:3")),
     init_from="trunk",
     recipe="quick",
     epochs=7,
@@ -39,10 +40,19 @@ def test_json_round_trip(config):
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
-def test_a_configuration_from_before_soft_sharing():
+def test_a_configuration_from_before_there_were_options():
     fields = PLAIN.to_json()
-    del fields["packs"], fields["architecture"]["soft_layers"]
+    del fields["packs"], fields["architecture"]["share_last_pointwise"]
     assert RunConfig.from_json(fields) == PLAIN
+
+
+def test_a_configuration_that_names_options_of_other_methods():
+    fields = PLAIN.to_json()
+    fields["architecture"]["soft_layers"] = "all"  # as all files had it once
+    assert RunConfig.from_json(fields) == PLAIN
+    fields["architecture"]["soft_layers"] = "first:3"
+    with pytest.raises(ValueError, match="pointwise_sharing has no option --soft_layers, .*'first:3'"):
+        RunConfig.from_json(fields)
 
 
 def test_preprocessing_json_round_trip():
@@ -67,7 +77,7 @@ def test_differences_name_the_flags_that_make_another_run():
     assert differences(PLAIN, PLAIN) == []
     named = {line.split(":")[0] for line in differences(PLAIN, FULL)}
     fields = {field.name for field in dataclasses.fields(RunConfig)} - {"architecture", "domains"}
-    fields |= {"domain"} | {field.name for field in dataclasses.fields(Architecture)}
+    fields |= {"domain", *PLAIN.architecture.to_json()}
     assert named == {f"--{name}" for name in fields - MAY_DIFFER}
     (line,) = differences(PLAIN, dataclasses.replace(PLAIN, seed=3))
     assert line == "--seed: was 0, now 3"

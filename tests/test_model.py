@@ -284,7 +284,7 @@ def test_configuration_round_trip():
 
 
 def test_configuration_round_trip_of_experts():
-    architecture = Architecture("soft_sharing", width=2, blocks_per_stage=1, soft_layers="first:2")
+    architecture = small("soft_sharing", width=2, soft_layers="first:2")
     model = MultiDomainClassifier({"b": 4}, architecture, experts=("base", "a", "b"))
     again = MultiDomainClassifier.from_config(model.get_config())
     assert again.get_config() == model.get_config()
@@ -307,6 +307,7 @@ def test_domain_ids_count_from_zero_in_order():
         ({"backbone": "vgg"}, "`backbone` must be one of .*resnet26_separable.*received 'vgg'"),
         ({"width": 0}, "`width` must .*width=0"),
         ({"width": 7}, "`width` must .*width=7"),
+        ({"options": Architecture("soft_sharing").options}, "`options` of pointwise_sharing must be .*soft_layers"),
         ({"blocks_per_stage": 0}, "`blocks_per_stage` must .*blocks_per_stage=0"),
     ],
 )

@@ -30,7 +30,7 @@ def of_two_domains(architecture):
     ("architecture", "multiple"),
     [
         (Architecture("pointwise_sharing"), 0.98),
-        (Architecture("pointwise_sharing", share_last_pointwise=True), 0.57),
+        (small("pointwise_sharing", share_last_pointwise=True, width=64, blocks_per_stage=4), 0.57),
         (Architecture("individual"), 4.57),
         (Architecture("depthwise_sharing"), 4.48),
         (Architecture("classifier_only"), 0.46),
@@ -40,7 +40,7 @@ def of_two_domains(architecture):
         (Architecture("dan"), 2.08),
     ],
     ids=lambda value: (
-        f"{value.method}{value.share_last_pointwise:d}" if dataclasses.is_dataclass(value) else ""
+        f"{value.method}-{value.options}" if dataclasses.is_dataclass(value) else ""
     ),
 )
 def test_ten_domains_are_the_published_multiples(architecture, multiple, plain):

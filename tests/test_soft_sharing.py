@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from small_domains import SIZES, write_domain
+from small_network import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -26,7 +27,7 @@ from tfmdl.training.loop import Run, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHITECTURE = Architecture(width=4, blocks_per_stage=1)
-SOFT = dataclasses.replace(ARCHITECTURE, method="soft_sharing", soft_layers="last:5")
+SOFT = small("soft_sharing", soft_layers="last:5")
 LAYERS = ["stage1_block1/conv2", *(f"stage{stage}_block1/conv{i}" for stage in (2, 3) for i in (1, 2))]
 EXPERTS = ["base", "tiny", "ucf101"]
 
@@ -165,11 +166,11 @@ def test_a_run_does_not_go_on_with_other_experts(copied):
         ({"init_from": None}, "--method=soft_sharing goes on from .*pointwise_sharing .*--init_from.*--packs"),
         ({"architecture": ARCHITECTURE}, "--packs are for a method that mixes them.*--method=pointwise_sharing"),
         (
-            {"architecture": dataclasses.replace(SOFT, soft_layers="first:8")},
+            {"architecture": small("soft_sharing", soft_layers="first:8")},
             "`soft_layers` must not ask for more than the 7 .*'first:8'",
         ),
         (
-            {"architecture": dataclasses.replace(SOFT, share_last_pointwise=True)},
+            {"architecture": small("soft_sharing", soft_layers="last:5", share_last_pointwise=True)},
             "ucf101.safetensors has .*share_last_pointwise=False.*; wanted is .*share_last_pointwise=True",
         ),
         ({"domains": ("base",)}, "--packs must have a pack of --domain=base itself"),

@@ -156,11 +156,11 @@ class RunConfig:
             raise ValueError(f"--profile_steps must be FIRST,LAST; received {self.profile_steps}")
 
     def to_json(self) -> dict:
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "architecture": self.architecture.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict) -> "RunConfig":
-        fields = dict(fields, architecture=Architecture(**fields["architecture"]))
+        fields = dict(fields, architecture=Architecture.from_json(fields["architecture"]))
         for name in ("domains", "train_splits", "profile_steps", "packs"):
             if fields.get(name) is not None:  # what an older configuration lacks has its default
                 fields[name] = tuple(fields[name])
@@ -180,7 +180,8 @@ def differences(before: RunConfig, after: RunConfig) -> list[str]:
         return {name: value for name, value in fields.items() if name not in MAY_DIFFER}
 
     old, new = flat(before), flat(after)
-    return [f"--{name}: was {old[name]!r}, now {new[name]!r}" for name in old if old[name] != new[name]]
+    both = [name for name in old if name in new]  # methods have options of their own
+    return [f"--{name}: was {old[name]!r}, now {new[name]!r}" for name in both if old[name] != new[name]]
 
 
 def load_config(workdir: str | os.PathLike) -> RunConfig:

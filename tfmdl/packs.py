@@ -150,7 +150,7 @@ def write_trunk(path: str | os.PathLike, model: MultiDomainClassifier, base_doma
         {
             "kind": "trunk",
             "base_domain": trunk.base_domain,
-            "architecture": dataclasses.asdict(trunk.architecture),
+            "architecture": trunk.architecture.to_json(),
             "tool_version": tfmdl.__version__,
         },
     )
@@ -170,7 +170,7 @@ def read_trunk(path: str | os.PathLike) -> Trunk:
         path = path / TRUNK_FILE
     tensors, header = _read_kind(path, "trunk")
     with naming_file(path):
-        base_domain, architecture = header["base_domain"], Architecture(**header["architecture"])
+        base_domain, architecture = header["base_domain"], Architecture.from_json(header["architecture"])
     return Trunk(str(path), base_domain, architecture, tensors, fingerprint(tensors))
 
 
@@ -209,7 +209,7 @@ def write_pack(
         tensors=tensors,
         experts=tuple(experts),
     )
-    header = dataclasses.asdict(dataclasses.replace(pack, tensors={}))
+    header = dataclasses.asdict(dataclasses.replace(pack, tensors={})) | {"architecture": pack.architecture.to_json()}
     del header["path"], header["tensors"]
     write_tensors(path, pack.tensors, {"kind": "pack", **header, "tool_version": tfmdl.__version__})
 
@@ -223,7 +223,7 @@ def read_pack(path: str | os.PathLike) -> Pack:
             "domain": header["domain"],
             "label_names": header["label_names"],
             "category_ids": header["category_ids"],
-            "architecture": Architecture(**header["architecture"]),
+            "architecture": Architecture.from_json(header["architecture"]),
             "preprocessing": Preprocessing.from_json(header["preprocessing"]),
             "trunk_fingerprint": header["trunk_fingerprint"],
             "accuracy": header["accuracy"],
@@ -410,8 +410,7 @@ def _common_architecture(trunk, packs):
 
 def _of_experts(architecture):
     """The architecture of the packs whose kernels one of this architecture mixes."""
-    method = METHODS[architecture.method].experts_by
-    return dataclasses.replace(architecture, method=method, soft_layers=Architecture.soft_layers)
+    return architecture.with_method(METHODS[architecture.method].experts_by)
 
 
 def _experts(trunk, packs, given):

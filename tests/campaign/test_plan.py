@@ -23,7 +23,7 @@ def config(data_dir, tmp_path):
 
 
 def test_every_run_comes_after_what_it_needs(config):
-    runs = plan(config(seeds=(0, 3), soft_layers=("all", "first:2")))
+    runs = plan(config(seeds=(0, 3), options={"soft_layers": ("all", "first:2")}))
     folders = [run.workdir for run in runs]
     assert len(set(folders)) == len(folders)
     for index, run in enumerate(runs):
@@ -41,7 +41,7 @@ def test_methods_share_the_trunks_that_they_can_start_from(config):
 
 
 def test_soft_sharing_starts_from_the_packs_of_all_domains(config):
-    run = next(run for run in plan(config(soft_layers=("last:2",))) if run.method == "soft_sharing")
+    run = next(run for run in plan(config(options={"soft_layers": ("last:2",)})) if run.method == "soft_sharing")
     packs = [f"{run.workdir.parents[1]}/pointwise_sharing/{domain}" for domain in ("ucf101", "tiny")]
     assert {"--soft_layers=last:2", f"--packs={','.join(packs)}"} <= set(run.flags)
     assert set(map(pathlib.Path, packs)) < set(run.needs)
@@ -66,7 +66,7 @@ def test_commands_say_what_was_asked_for(config):
 
 
 def test_rows_are_in_the_order_of_the_methods(config):
-    rows = rows_of(config(methods=("soft_sharing", "pointwise_sharing"), soft_layers=("all", "first:8")))
+    rows = rows_of(config(methods=("soft_sharing", "pointwise_sharing"), options={"soft_layers": ("all", "first:8")}))
     assert [row.name for row in rows] == ["soft_sharing", "soft_sharing-first8", "pointwise_sharing"]
 
 

@@ -8,7 +8,7 @@ from small_network import small
 
 from tfmdl import sharing
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
-from tfmdl.sharing import METHODS
+from tfmdl.sharing import METHODS, OPTIONS, methods_with
 
 # Who owns the parts of a network. A change here changes the format of packs and checkpoints: what was written
 # before can no longer be read.
@@ -87,7 +87,7 @@ def plain_paths(owner_of_convolutions, owner_of_norm):
 
 
 def build(method, **kwargs):
-    return MultiDomainClassifier({"a": 3, "b": 4}, Architecture(method, width=2, **kwargs))
+    return MultiDomainClassifier({"a": 3, "b": 4}, Architecture.from_json({"method": method, "width": 2, **kwargs}))
 
 
 @pytest.mark.parametrize("backbone", ["resnet26_separable", PLAIN])
@@ -140,12 +140,26 @@ def test_every_domain_has_the_same_slots_and_shapes(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_option_that_would_change_nothing_is_refused(method):
-    if not METHODS[method].sets_last_pointwise_apart:
-        with pytest.raises(ValueError, match=f"{method} treats .*: --share_last_pointwise does not apply"):
-            build(method, share_last_pointwise=True)
+    defaults = {name: option.default for name, option in OPTIONS.items()}
+    assert sharing.options_of(method, defaults) == METHODS[method].Options()
+    for name, default in defaults.items():
+        other = "first:1" if name == "soft_layers" else default + 1 if type(default) is int else not default
+        if method in methods_with(name):
+            assert getattr(sharing.options_of(method, {name: other}), name) == other
+        else:
+            with pytest.raises(ValueError, match=f"{method} has no option --{name}, .*; received {other!r}"):
+                sharing.options_of(method, {name: other})
+    with pytest.raises(ValueError, match="`thickness` is an option of no method"):
+        sharing.options_of(method, {"thickness": 3})
     if not METHODS[method].experts_by:
-        with pytest.raises(ValueError, match=f"{method} has no experts to mix: --soft_layers does not apply"):
-            build(method, soft_layers="first:1")
+        with pytest.raises(ValueError, match=f"{method} has no experts to mix"):
+            METHODS[method](("a",), experts=("a",))
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("share_last_pointwise", 1), ("soft_layers", None)])
+def test_an_option_is_of_its_type(name, wrong):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*; received {wrong}"):
+        build(methods_with(name)[0], **{name: wrong})
 
 
 @pytest.mark.parametrize(

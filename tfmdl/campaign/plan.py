@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import shlex
@@ -13,7 +14,7 @@ from tfmdl.data.records import DatasetInfo
 from tfmdl.files import read_json, write_json
 from tfmdl.packs import PACKS_DIR
 from tfmdl.recipes import recipe_for
-from tfmdl.sharing import METHODS
+from tfmdl.sharing import METHODS, OPTIONS, methods_with, options_of
 from tfmdl.sharing.individual import Individual
 from tfmdl.training.metrics import read_metrics
 
@@ -30,7 +31,7 @@ class CampaignConfig:
         base: The base domain, which the trunks are trained on.
         domains: The domains that are added to them.
         methods: Keys of `METHODS`, in the order of the table.
-        soft_layers: Soft sharing makes a row for each of these values of train.py's flag.
+        options: Values by name of an option: a method that has it has a row for each.
         seeds: Each makes all runs once.
         recipe, epochs, base_epochs: As train.py has them; `base_epochs` are the trunks'.
         backbone: The network of all methods; None: that of each one's paper.
@@ -46,7 +47,7 @@ class CampaignConfig:
     base: str
     domains: tuple[str, ...]
     methods: tuple[str, ...]
-    soft_layers: tuple[str, ...] = ("all",)
+    options: dict[str, tuple] = dataclasses.field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     recipe: str = "paper"
     epochs: int | None = None
@@ -56,16 +57,17 @@ class CampaignConfig:
     train_flags: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for flag in ("domains", "methods", "soft_layers", "seeds"):
-            values = getattr(self, flag)
+        given = {flag: getattr(self, flag) for flag in ("domains", "methods", "seeds")}
+        for flag, values in {**given, **self.options}.items():
             if not values or len(set(values)) != len(values):
-                given = ",".join(map(str, values))
-                raise ValueError(f"--{flag} must name at least one, each once; received {given!r}")
+                received = ",".join(map(str, values))
+                raise ValueError(f"--{flag} must name at least one, each once; received {received!r}")
         if self.base in self.domains:
             raise ValueError(f"--domains names {self.base!r}, which is the base domain")
         for method in self.methods:
             if method not in METHODS:
                 raise ValueError(f"--methods must be of {', '.join(METHODS)}; received {method!r}")
+        rows_of(self)  # which checks the values of the options
 
     @property
     def settings(self) -> dict:
@@ -146,15 +148,19 @@ class PlannedRun:
 
 
 def rows_of(config: CampaignConfig) -> list[Row]:
-    """Returns the rows of the table in the order of the methods."""
+    """Returns the rows of the table in the order of the methods.
+
+    Raises:
+        ValueError: if a value is not one of its option.
+    """
     rows = []
     for method in config.methods:
-        if not METHODS[method].experts_by:
-            rows.append(Row(method, method))
-            continue
-        for layers in config.soft_layers:
-            name = method if layers == "all" else f"{method}-{layers.replace(':', '')}"
-            rows.append(Row(name, method, (f"--soft_layers={layers}",)))
+        names = [name for name in config.options if method in methods_with(name)]
+        for values in itertools.product(*(config.options[name] for name in names)):
+            chosen = dict(zip(names, values, strict=True))
+            options_of(method, chosen)  # checks them
+            told = [str(value).replace(":", "") for name, value in chosen.items() if value != OPTIONS[name].default]
+            rows.append(Row("-".join((method, *told)), method, tuple(f"--{name}={chosen[name]}" for name in names)))
     return rows
 
 
@@ -177,7 +183,10 @@ def plan(config: CampaignConfig) -> list[PlannedRun]:
 
 def _check_train_flags(config, infos):
     """A flag given twice counts where it is given last: one that the runs have already would change all of them."""
-    of_all_methods = dataclasses.replace(config, methods=tuple(METHODS), epochs=1, train_flags=())
+    options = {name: (option.default,) for name, option in OPTIONS.items() if name in config.options}
+    of_all_methods = dataclasses.replace(
+        config, methods=tuple(METHODS), options=options, epochs=1, train_flags=()
+    )
     own = {_name_of(flag) for run in _Planner(of_all_methods, infos, seed=0).runs() for flag in run.flags}
     for flag in config.train_flags:
         if not flag.startswith("-") or not _name_of(flag):

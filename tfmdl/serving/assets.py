@@ -47,7 +47,7 @@ def domain_facts(pack) -> dict:
         "category_ids": pack.category_ids,
         "accuracy": pack.accuracy,
         "preprocessing": dataclasses.asdict(pack.preprocessing),
-        "architecture": dataclasses.asdict(pack.architecture),
+        "architecture": pack.architecture.to_json(),
     }
 
 

@@ -49,7 +49,7 @@ class Source:
             "domain_ids": self.ids,
             "next_domain_id": self.next_id,
             "size": list(self.size),
-            "architecture": dataclasses.asdict(self.model.architecture),
+            "architecture": self.model.architecture.to_json(),
             "base_domain": self.base_domain,
             "trunk_fingerprint": self.trunk_fingerprint,
         }

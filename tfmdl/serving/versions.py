@@ -118,7 +118,7 @@ def _read_as(kind, path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there, so this is no export of this version of the tool")
     content = parse_json(path.read_bytes(), str(path))
-    readers = {"architecture": lambda fields: Architecture(**fields), "preprocessing": Preprocessing.from_json}
+    readers = {"architecture": Architecture.from_json, "preprocessing": Preprocessing.from_json}
     try:
         fields = {field.name: content[field.name] for field in dataclasses.fields(kind)}
         return kind(**{name: readers[name](value) if name in readers else value for name, value in fields.items()})

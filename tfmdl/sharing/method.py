@@ -2,6 +2,8 @@
 
 import abc
 
+from tfmdl.sharing.options import MethodOptions
+
 
 class SharingMethod(abc.ABC):
     """Decides which parts of a network the domains share; knows nothing of how the parts are wired.
@@ -12,60 +14,46 @@ class SharingMethod(abc.ABC):
 
     Attributes:
         name: The key of `METHODS`.
+        Options: What it can be asked for: a frozen dataclass, derived from `tfmdl.sharing.options.MethodOptions`.
         default_backbone: A key of `tfmdl.backbones.BACKBONES`: the network of the method's paper.
         additions: Names of the parts that it adds, each domain's own.
         base_has_additions: They are trained with the trunk for the base domain, too. Otherwise a base domain has the
             plain network, and trunks of different methods are alike.
         side_by_side: Its batches that mix domains are better laid out side by side: what an image has of its own is
             mostly depthwise kernels and normalisation.
-        sets_last_pointwise_apart: The last pointwise kernel is each domain's own unless asked otherwise.
         experts_by: The method that trained the packs of the experts, whose kernels this one mixes; None if it has none.
         fixed: Ends of the slots that a domain owns or uses but does not train.
 
     Args:
         domains: Names of the domains, in the order of their ids.
-        share_last_pointwise: The last pointwise kernel is shared like the others; by default it is each domain's own,
-            as the authors have it.
-        soft_layers: Which separable convolutions mix experts: "all", "first:N" or "last:N".
-        experts: Names of the domains whose kernels are mixed.
+        options: Its `Options`; by default their defaults.
+        experts: Names of the domains whose kernels are mixed, for a method that has experts.
         dtype: Keras dtype policy of the layers.
 
     Raises:
-        ValueError: if given an option that would change nothing.
+        ValueError: if given experts that it has no use for.
     """
 
     name: str
+    Options = MethodOptions
     default_backbone = "resnet26_separable"
     additions: frozenset[str] = frozenset()
     base_has_additions = False
     side_by_side = False
-    sets_last_pointwise_apart = False
     experts_by: str | None = None
     fixed: tuple[str, ...] = ()
 
-    def __init__(self, domains, *, share_last_pointwise=False, soft_layers="all", experts=(), dtype="float32"):
-        if share_last_pointwise and not self.sets_last_pointwise_apart:
-            raise ValueError(
-                f"method {self.name} treats the last pointwise kernel like the others: --share_last_pointwise does not "
-                "apply to it"
-            )
-        if (soft_layers != "all" or experts) and not self.experts_by:
-            raise ValueError(f"method {self.name} has no experts to mix: --soft_layers does not apply to it")
+    def __init__(self, domains, options=None, experts=(), dtype="float32"):
+        if experts and not self.experts_by:
+            raise ValueError(f"method {self.name} has no experts to mix; received experts={experts}")
         self.domains = tuple(domains)
-        self.share_last_pointwise = share_last_pointwise
-        self.soft_layers = soft_layers
+        self.options = options or self.Options()
         self.experts = tuple(experts)
         self.dtype = dtype
 
     def of_dtype(self, dtype):
         """Returns the same method, for layers of another dtype."""
-        return type(self)(
-            self.domains,
-            share_last_pointwise=self.share_last_pointwise,
-            soft_layers=self.soft_layers,
-            experts=self.experts,
-            dtype=dtype,
-        )
+        return type(self)(self.domains, self.options, self.experts, dtype)
 
     @abc.abstractmethod
     def separable_conv(self, filters, *, strides, number, count, name):

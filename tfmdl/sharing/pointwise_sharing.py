@@ -1,7 +1,22 @@
 """Pointwise kernels shared, depthwise kernels per domain: the paper's proposal."""
 
+import dataclasses
+
 from tfmdl.layers import DomainBatchNormalization, DomainSeparableConv2D
+from tfmdl.sharing import options
 from tfmdl.sharing.method import SharingMethod
+
+
+@dataclasses.dataclass(frozen=True)
+class PointwiseSharingOptions(options.MethodOptions):
+    """Options of pointwise sharing.
+
+    Attributes:
+        share_last_pointwise: The last pointwise kernel is shared like the others; by default it is each domain's own,
+            as the authors have it.
+    """
+
+    share_last_pointwise: bool = options.option(False, "share the last pointwise kernel too.")
 
 
 class PointwiseSharing(SharingMethod):
@@ -14,8 +29,8 @@ class PointwiseSharing(SharingMethod):
     """
 
     name = "pointwise_sharing"
+    Options = PointwiseSharingOptions
     side_by_side = True
-    sets_last_pointwise_apart = True
 
     def separable_conv(self, filters, *, strides, number, count, name):
         return DomainSeparableConv2D(
@@ -23,7 +38,7 @@ class PointwiseSharing(SharingMethod):
             self.domains,
             strides=strides,
             share_depthwise=False,
-            share_pointwise=self.share_last_pointwise or number < count,
+            share_pointwise=self.options.share_last_pointwise or number < count,
             dtype=self.dtype,
             name=name,
         )

@@ -1,9 +1,30 @@
 """Pointwise kernels shared, and the trained depthwise kernels of all domains, mixed by gates of the domain's own."""
 
+import dataclasses
 import re
 
 from tfmdl.layers import DomainSeparableConv2D
-from tfmdl.sharing.pointwise_sharing import PointwiseSharing
+from tfmdl.sharing import options
+from tfmdl.sharing.pointwise_sharing import PointwiseSharing, PointwiseSharingOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftSharingOptions(PointwiseSharingOptions):
+    """Options of soft sharing.
+
+    Attributes:
+        soft_layers: Which separable convolutions mix experts: "all", "first:N" or "last:N".
+
+    Raises:
+        ValueError: if `soft_layers` is none of these.
+    """
+
+    soft_layers: str = options.option("all", "separable convolutions that mix experts, all, first:N or last:N.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.soft_layers != "all" and not re.fullmatch(r"(first|last):[1-9]\d*", self.soft_layers):
+            raise ValueError(f"`soft_layers` must be all, first:N or last:N, N positive; received {self.soft_layers!r}")
 
 
 class SoftSharing(PointwiseSharing):
@@ -21,18 +42,17 @@ class SoftSharing(PointwiseSharing):
     soft sharing of trained depthwise filters.
 
     Raises:
-        ValueError: if `soft_layers` cannot be read or asks for more layers than there are, or a domain is no expert.
+        ValueError: if `soft_layers` asks for more layers than there are, or a domain is no expert.
     """
 
     name = "soft_sharing"
+    Options = SoftSharingOptions
     additions = frozenset({"gate"})
     experts_by = "pointwise_sharing"
     fixed = ("depthwise/kernel",)
 
-    def __init__(self, domains, *, soft_layers="all", experts=(), **kwargs):
-        super().__init__(domains, soft_layers=soft_layers, experts=experts or domains, **kwargs)
-        if soft_layers != "all" and not re.fullmatch(r"(first|last):[1-9]\d*", soft_layers):
-            raise ValueError(f"`soft_layers` must be all, first:N or last:N, N positive; received {soft_layers!r}")
+    def __init__(self, domains, options=None, experts=(), dtype="float32"):
+        super().__init__(domains, options, experts or domains, dtype)
         strangers = [domain for domain in self.domains if domain not in self.experts]
         if strangers:
             raise ValueError(f"`experts` must name every domain; received {self.experts} for {', '.join(strangers)}")
@@ -42,19 +62,19 @@ class SoftSharing(PointwiseSharing):
             filters,
             self.domains,
             strides=strides,
-            share_pointwise=self.share_last_pointwise or number < count,
+            share_pointwise=self.options.share_last_pointwise or number < count,
             experts=self.experts if self._mixes(number, count) else (),
             dtype=self.dtype,
             name=name,
         )
 
     def _mixes(self, number, count):
-        if self.soft_layers == "all":
+        if self.options.soft_layers == "all":
             return True
-        end, _, layers = self.soft_layers.partition(":")
+        end, _, layers = self.options.soft_layers.partition(":")
         if int(layers) > count:
             raise ValueError(
                 f"`soft_layers` must not ask for more than the {count} separable convolutions of the network; "
-                f"received {self.soft_layers!r}"
+                f"received {self.options.soft_layers!r}"
             )
         return number <= int(layers) if end == "first" else number > count - int(layers)
