@@ -7,12 +7,13 @@ import sys
 
 from absl import app, flags
 
+from tfmdl import option_flags
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import report_errors
 from tfmdl.config import RunConfig
 from tfmdl.model import Architecture
 from tfmdl.recipes import SCHEDULES
-from tfmdl.sharing import METHODS
+from tfmdl.sharing import METHODS, options_of
 from tfmdl.training import devices
 from tfmdl.training.callbacks import Terminated
 from tfmdl.training.loop import train
@@ -27,7 +28,7 @@ flags.DEFINE_enum("method", "pointwise_sharing", list(METHODS), "What the domain
 flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of the method's paper.")
 flags.DEFINE_string("init_from", None, "Run whose trunk the domain is added to; without it a trunk is trained.")
 flags.DEFINE_list("packs", [], "For soft_sharing: runs of pointwise_sharing, the domain's own among them.")
-flags.DEFINE_string("soft_layers", "all", "For soft_sharing: its separable convolutions, all, first:N or last:N.")
+option_flags.define()
 flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule: the paper's, or a short one for CPUs.")
 flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
 flags.DEFINE_integer("batch_size", None, "Images in a step, instead of the recipe's.", **POSITIVE)
@@ -35,7 +36,6 @@ flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the r
 flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
 flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
 flags.DEFINE_integer("blocks_per_stage", 4, "Residual blocks of each stage; 4 make ResNet-26.", lower_bound=1)
-flags.DEFINE_bool("share_last_pointwise", False, "Share the last pointwise kernel too.")
 flags.DEFINE_integer("image_size", 64, "Side of the training crop; 64 are cut out of 72.", lower_bound=8)
 flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"], "Keras dtype policy."
@@ -68,9 +68,8 @@ def config_of_flags() -> RunConfig:
             FLAGS.method,
             FLAGS.backbone,
             FLAGS.width,
-            FLAGS.share_last_pointwise,
             FLAGS.blocks_per_stage,
-            FLAGS.soft_layers,
+            options_of(FLAGS.method, option_flags.values()),
         ),
         precision=devices.precision_policy(FLAGS.precision),
         jit_compile=devices.use_xla(FLAGS.jit_compile),

@@ -15,6 +15,7 @@ ROOMS = (
     ("tfmdl.sharing",),
     ("tfmdl.backbones",),
     ("tfmdl.model",),
+    ("tfmdl.option_flags",),
     ("tfmdl.recipes", "tfmdl.params"),
     ("tfmdl.config",),
     ("tfmdl.data", "tfmdl.packs"),
@@ -28,6 +29,7 @@ ROOMS = (
 ENTRY_POINTS = (
     "train",
     "eval",
+    "tfmdl.option_flags",
     "tfmdl.params",
     "tfmdl.export",
     "tfmdl.score",

@@ -18,12 +18,13 @@ from collections.abc import Collection
 from absl import app, flags
 from rich.table import Table
 
+from tfmdl import option_flags
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON, SHARED, check_name
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
 from tfmdl.published import TABLE_1
-from tfmdl.sharing import METHODS
+from tfmdl.sharing import METHODS, methods_with, options_of
 
 BASE_DOMAIN = "imagenet12"
 
@@ -185,7 +186,7 @@ def define_flags():
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of each method's paper.")
     flags.DEFINE_string("base", None, "Base domain; by default imagenet12 if it is among the domains, else the first.")
     flags.DEFINE_integer("width", Architecture.width, "Channels after the stem.")
-    flags.DEFINE_bool("share_last_pointwise", False, "Share the last pointwise kernel, too.")
+    option_flags.define()
 
 
 def main(argv):
@@ -203,7 +204,8 @@ def _print_tables(values):
     console = table_console()
 
     def architecture(method):
-        return Architecture(method, values.backbone, values.width, values.share_last_pointwise)
+        own = {name: value for name, value in option_flags.values().items() if method in methods_with(name)}
+        return Architecture(method, values.backbone, values.width, options=options_of(method, own))
 
     def counted(method):
         return count(MultiDomainClassifier(num_classes, architecture(method)), (base,))

@@ -15,6 +15,7 @@ import sys
 from absl import app, flags
 from rich.table import Table
 
+from tfmdl import option_flags
 from tfmdl.backbones import BACKBONES
 from tfmdl.campaign import runner
 from tfmdl.campaign.costs import Costs, duration
@@ -38,7 +39,7 @@ def define_flags():
     flags.DEFINE_string("base", "imagenet12", "Base domain: the one that the trunks are trained on.")
     flags.DEFINE_list("domains", [], "Domains to add; all in --data_dir but the base domain if not given.")
     flags.DEFINE_list("methods", list(METHODS), "Rows of the table.")
-    flags.DEFINE_list("soft_layers", ["all"], "Soft sharing has a row for each: all, first:N or last:N.")
+    option_flags.define_lists()
     flags.DEFINE_list("seeds", ["0"], "Each makes all runs once.")
     flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule, as in train.py.")
     flags.DEFINE_integer("epochs", None, "Epochs of the added domains, instead of the recipe's.", **POSITIVE)
@@ -70,7 +71,7 @@ def config_of_flags(train_flags: list[str]) -> CampaignConfig:
         base=FLAGS.base,
         domains=tuple(FLAGS.domains or [name for name in converted_domains(FLAGS.data_dir) if name != FLAGS.base]),
         methods=tuple(FLAGS.methods),
-        soft_layers=tuple(FLAGS.soft_layers),
+        options=option_flags.value_lists(),
         seeds=tuple(map(int, FLAGS.seeds)),
         recipe=FLAGS.recipe,
         epochs=FLAGS.epochs,
