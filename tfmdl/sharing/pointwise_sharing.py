@@ -14,6 +14,8 @@ class PointwiseSharing(SharingMethod):
     """
 
     name = "pointwise_sharing"
+    convolutions = frozenset({"separable"})
+    refusal = "shares pointwise kernels, and a plain convolution has none"
     side_by_side = True
     sets_last_pointwise_apart = True
 
@@ -26,12 +28,6 @@ class PointwiseSharing(SharingMethod):
             share_pointwise=self.share_last_pointwise or number < count,
             dtype=self.dtype,
             name=name,
-        )
-
-    def conv(self, filters, *, strides, name):
-        raise ValueError(
-            f"method {self.name} shares pointwise kernels, and a plain convolution has none: "
-            "use --backbone=resnet26_separable"
         )
 
     def normalization(self, *, name):
