@@ -19,8 +19,9 @@ ROOMS = (
     ("tfmdl.recipes", "tfmdl.params"),
     ("tfmdl.config",),
     ("tfmdl.data", "tfmdl.packs"),
-    ("tfmdl.evaluation", "tfmdl.serving"),
-    ("tfmdl.training", "tfmdl.export"),
+    ("tfmdl.evaluation",),
+    ("tfmdl.training", "tfmdl.serving"),
+    ("tfmdl.export",),
     ("tfmdl.score", "tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
     ("train", "eval"),
 )

@@ -270,6 +270,21 @@ def test_mixed_precision_trains(policy, graph, images, compiled, values):
     assert all(np.isfinite(value).all() for value in after.values())
 
 
+def test_a_copy_of_another_dtype_is_as_large_as_its_kernels_and_close(images, randomized):
+    model = randomized(make())
+    half = model.of_dtype("bfloat16")
+    assert [variable.path for variable in half.variables] == [variable.path for variable in model.variables]
+    kernels = [variable for variable in half.variables if "kernel" in variable.path and "head" not in variable.path]
+    assert kernels and {variable.dtype for variable in kernels} == {"bfloat16"}
+    assert {v.dtype for v in half.variables if "norm" in v.path or "head" in v.path} == {"float32"}
+    wanted, found = (
+        keras.ops.convert_to_numpy(keras.ops.cast(each.features(images, "a"), "float32")) for each in (model, half)
+    )
+    assert 0 < np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+    exact = model.of_dtype("float32")
+    np.testing.assert_array_equal(exact.features(images, "a"), wanted)
+
+
 # Names and configuration
 
 

@@ -6,7 +6,8 @@ import keras
 
 from tfmdl.backbones import BACKBONES
 from tfmdl.domains import SHARED, check_name
-from tfmdl.layers import DomainBank, DomainHead, DomainSoftDepthwiseConv2D
+from tfmdl.layers import DomainBank, DomainHead
+from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.sharing import METHODS, MethodOptions, methods_with, options_of
 from tfmdl.typed import check_types
 
@@ -113,6 +114,7 @@ class MultiDomainClassifier(keras.Model):
         self.method = METHODS[self.architecture.method](
             self.domains, self.architecture.options, experts, dtype
         )
+        check_convolutions(self.method, self.architecture.backbone)
         self.backbone = BACKBONES[self.architecture.backbone](
             self.method, self.architecture.width, self.architecture.blocks_per_stage
         )
@@ -244,15 +246,15 @@ class MultiDomainClassifier(keras.Model):
         return slot.endswith(self.method.fixed)
 
     def gated_layers(self):
-        """Returns the layers that mix experts in the order of the network, by their names ("stage1_block1/conv1")."""
-        layers = [layer for layer in self._flatten_layers() if isinstance(layer, DomainSoftDepthwiseConv2D)]
-        layer_of = {slot_and_owner(layer.kernel.variables[0])[0]: layer for layer in layers}
-        # Layers come in any order, variables in that of the network.
-        slots = dict.fromkeys(slot_and_owner(variable)[0] for variable in self.variables)
+        """Returns the layers that mix experts in the order of the network, by their names ("stage1_block1/conv1").
+
+        A part of a convolution has the name of the whole.
+        """
         return {
-            slot.removeprefix("backbone/").removesuffix("/depthwise/kernel"): layer_of[slot]
-            for slot in slots
-            if slot in layer_of
+            self.backbone.name_of(conv): layer
+            for conv, _ in self.backbone.normalized_convolutions()
+            for layer in conv._flatten_layers()
+            if isinstance(layer, DomainConvolution) and layer.gives_gates
         }
 
     def named_gates(self, gates):
@@ -266,6 +268,12 @@ class MultiDomainClassifier(keras.Model):
     def banks(self):
         """Returns the banks that hold all variables of the model."""
         return [layer for layer in self._flatten_layers(include_self=False) if isinstance(layer, DomainBank)]
+
+    def of_dtype(self, dtype):
+        """Returns a copy with convolutions of another dtype policy, in which kernels are stored unless it is mixed."""
+        copy = self.from_config({**self.get_config(), "dtype": dtype})
+        copy_variables(self.variables, copy.variables)
+        return copy
 
     def get_config(self):
         return {
@@ -300,6 +308,25 @@ class _Observed(keras.layers.Layer):
             for layer in self.gated:
                 layer.observer = None
         return features, keras.ops.stack(seen, axis=1)
+
+
+def check_convolutions(method, backbone):
+    """Checks that a `SharingMethod` makes the convolutions of a backbone, a key of `BACKBONES`.
+
+    Raises:
+        ValueError: if it does not, with its reason and the backbones that fit.
+    """
+    fitting = [name for name, each in BACKBONES.items() if each.convolutions <= method.convolutions]
+    if backbone not in fitting:
+        use = " or ".join(f"--backbone={name}" for name in fitting)
+        raise ValueError(f"method {method.name} {method.refusal}: use {use}")
+
+
+def copy_variables(source, target):
+    """Sets each variable of `target` to the one of `source` of its path."""
+    value_of = {variable.path: variable.value for variable in source}
+    for variable in target:
+        variable.assign(value_of[variable.path])
 
 
 def slot_and_owner(variable):

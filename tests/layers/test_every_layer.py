@@ -5,8 +5,10 @@ import inspect
 import keras
 import numpy as np
 import pytest
+import reference
 
 from tfmdl import layers
+from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 DOMAINS = ("a", "b", "c")
@@ -35,6 +37,8 @@ MAPS = {
     "controlled": lambda **kw: layers.DomainControlledConv2D(6, DOMAINS, strides=2, **kw),
     "masked": lambda **kw: layers.DomainMaskedConv2D(6, DOMAINS, strides=2, **kw),
     "masked separable": lambda **kw: layers.DomainMaskedSeparableConv2D(6, DOMAINS, strides=2, **kw),
+    "low rank": lambda **kw: layers.DomainLowRankConv2D(6, DOMAINS, 2, strides=2, **kw),
+    "low rank separable": lambda **kw: layers.DomainLowRankSeparableConv2D(6, DOMAINS, 2, strides=2, **kw),
     "norm": lambda **kw: layers.DomainBatchNormalization(DOMAINS, **kw),
     "affine": lambda **kw: layers.DomainAffine(DOMAINS, **kw),
     "offset": lambda **kw: layers.DomainAffine(DOMAINS, scales=False, **kw),
@@ -42,10 +46,8 @@ MAPS = {
 }
 # A shared norm sees a mixed batch as one: training on it is not the sum of training on its parts.
 SUMMING = [name for name in MAPS if name != "norm, shared"]
-# Layers of methods whose mixed batches lie side by side.
-SIDE_BY_SIDE = [
-    name for name in MAPS if name.startswith(("depthwise", "pointwise", "separable", "norm", "affine", "offset"))
-]
+CONVOLUTIONS = [name for name, make in MAPS.items() if isinstance(make(), DomainConvolution)]
+SIDE_BY_SIDE = [name for name, make in MAPS.items() if make().takes_side_by_side]
 
 
 @pytest.fixture
@@ -96,6 +98,67 @@ def test_images_side_by_side_give_the_same(name, make, images, values):
         np.testing.assert_allclose(take_apart(wide, usual.shape[-1]), usual, rtol=1e-5, atol=1e-5)
         for path, value in values(layer).items():
             np.testing.assert_allclose(value, after_usual[path], rtol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("name", [name for name in MAPS if name not in SIDE_BY_SIDE])
+def test_images_side_by_side_are_refused_where_they_are_not_understood(name, make, images):
+    layer = make(name)
+    with pytest.raises(ValueError, match=f"{type(layer).__name__} does not take images side by side; `domain` must"):
+        layer(lay_out(images), domain=SideBySide(IDS))
+
+
+def test_every_convolution_is_among_those_above():
+    """So that a new one is tried by all tests here, whatever it is called."""
+    public = {getattr(layers, name) for name in layers.__all__}
+    convolutions = {cls for cls in public if issubclass(cls, DomainConvolution)}
+    assert convolutions == {cls for cls in public if "Conv" in cls.__name__}
+    assert convolutions == {type(MAPS[name]()) for name in CONVOLUTIONS}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_what_a_convolution_folds_to_gives_the_same(name, make, images, rng):
+    layer = make(name)
+    for part in layer._flatten_layers():
+        if isinstance(part, layers.DomainMask):  # with random scores masks would let all through
+            for variable in part.variables:
+                variable.assign(rng.integers(0, 2, variable.shape).astype("float32"))
+    if isinstance(layer, layers.DomainSoftDepthwiseConv2D):
+        with pytest.raises(ValueError, match="mixes its kernels anew for each image"):
+            layer.folded("a")
+        return
+    for domain in DOMAINS:
+        kernels, bias = layer.folded(domain)
+        assert len(kernels) == len(layer.kernels)
+        assert {each.dtype for each in (*kernels, bias) if each is not None} == {np.dtype("float64")}
+        x, strides = images, getattr(layer, "strides", 1)
+        for kernel in kernels:
+            if kernel is None:  # what mixes for each image stays as it is
+                assert layer.experts
+                x = keras.ops.convert_to_numpy(layer.depthwise(x, domain=domain))
+            else:
+                apply = reference.depthwise_conv if kernel.shape[-1] == 1 else reference.conv
+                x = apply(x, kernel, strides)
+            strides = 1
+        wanted = keras.ops.convert_to_numpy(layer(images, domain=domain))
+        assert bias.shape == wanted.shape[-1:]
+        np.testing.assert_allclose(x + bias, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    with pytest.raises(ValueError, match="must be one of a, b, c; received.*'zebra'"):
+        layer.folded("zebra")
+
+
+def test_a_convolution_that_adds_to_its_kernels_must_say_what_it_folds_to():
+    class Shifted(layers.DomainConv2D):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.shift = self.add_weight(shape=(self.filters,), name="shift")
+
+        def call(self, inputs, domain):
+            return super().call(inputs, domain) + self.shift
+
+    layer = Shifted(6, DOMAINS)
+    layer.build((None, None, None, 4))
+    with pytest.raises(NotImplementedError, match="Shifted has more variables than its kernels: .* `folded`"):
+        layer.folded("a")
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # for absent domains they must not

@@ -27,6 +27,18 @@ def norm(randomized):
     return randomized(norm)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_scale_and_offset_are_what_inference_comes_to(images, randomized, shared):
+    norm = DomainBatchNormalization(DOMAINS, shared, epsilon=0.1)
+    norm.build((None, None, None, 3))
+    randomized(norm)
+    for domain in DOMAINS:
+        scale, offset = norm.scale_and_offset(domain)
+        np.testing.assert_allclose(images * scale + offset, norm(images, domain=domain), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="must be one of a, b, c; received.*'zebra'"):
+        norm.scale_and_offset("zebra")
+
+
 def freeze(norm, domain):
     for bank in (norm.gamma, norm.beta):
         bank.variable(domain).trainable = False

@@ -22,6 +22,7 @@ PATHS = {
     "soft_sharing": {"depthwise": BOTH, "pointwise": ALL, "last pointwise": BOTH, "norm": BOTH},
     "individual": {"depthwise": BOTH, "pointwise": BOTH, "last pointwise": BOTH, "norm": BOTH},
     "piggyback": {"depthwise": ALL, "pointwise": ALL, "last pointwise": ALL, "norm": BOTH},
+    "low_rank": {"depthwise": ALL, "pointwise": ALL, "last pointwise": ALL, "norm": BOTH},
 }
 # On the plain network: who owns the convolutions, and the norm.
 PLAIN_PATHS = {
@@ -31,6 +32,7 @@ PLAIN_PATHS = {
     "parallel_adapters": (ALL, BOTH),
     "piggyback": (ALL, BOTH),
     "dan": (ALL, BOTH),
+    "low_rank": (ALL, BOTH),
 }
 # What a method adds to each convolution, for each domain.
 ADDED = {
@@ -42,6 +44,10 @@ ADDED = {
     ("serial_adapters", PLAIN): ["adapter/kernel", *(f"adapter_norm/{s}" for s in NORM.split())],
     ("parallel_adapters", PLAIN): ["adapter/kernel"],
     ("dan", PLAIN): ["controller"],
+    ("low_rank", "resnet26_separable"): [
+        f"{half}_update/{side}" for half in ("depthwise", "pointwise") for side in ("left", "right")
+    ],
+    ("low_rank", PLAIN): ["update/left", "update/right"],
 }
 
 

@@ -54,7 +54,9 @@ def test_parameters_and_configuration_are_written_once(events):
 def test_pictures_are_written_at_the_first_at_doubling_and_at_the_last_epochs(events):
     assert len(events["train"].Tensors("augmented_images")) == 1
     kernels = [tag for tag in events["train"].Tags()["tensors"] if tag.startswith("depthwise/")]
-    assert {tag.rpartition("/")[2] for tag in kernels} == {"base", "tiny"}
+    ends = [f"stage{stage}_block1/conv{number}" for stage in (1, 2, 3) for number in (1, 2)]
+    layers = ["stem_conv", *ends]
+    assert sorted(kernels) == sorted(f"depthwise/{layer}/{owner}" for layer in layers for owner in ("base", "tiny"))
     for part, tag in (("train", kernels[0]), ("val", "confusion/base"), ("val", "confusion/tiny")):
         assert [event.step for event in events[part].Tensors(tag)] == [5, 10, 15]
 

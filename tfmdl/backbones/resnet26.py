@@ -5,24 +5,22 @@ import itertools
 import keras
 from keras import ops
 
-from tfmdl.layers.side_by_side import SideBySide, lay_out
+from tfmdl.backbones.backbone import Backbone
 
 BLOCKS_PER_STAGE = 4  # what makes it 26 layers deep
 
 
-class ResNet26(keras.layers.Layer):
+class ResNet26(Backbone):
     """Stem, three stages of residual blocks, normalisation, ReLU and the mean over all positions.
 
     Wiring only: the convolutions and normalisations come from the sharing method. The stem keeps the resolution and
-    has no ReLU; the first block of each stage halves the resolution. A batch that mixes domains is laid out side by
-    side at the stem if the method is better served so.
+    has no ReLU; the first block of each stage halves the resolution. A subclass says of which `convolutions` it is.
 
     Args:
         method: A `SharingMethod`.
         stem_filters: Channels after the stem.
         stage_filters: Channels of the stages.
         blocks_per_stage: Residual blocks of each stage, positive.
-        separable: Separable 3x3 convolutions instead of plain ones.
 
     Input shape: (batch, height, width, 3).
     Output shape: (batch, stage_filters[-1]), float32.
@@ -30,19 +28,18 @@ class ResNet26(keras.layers.Layer):
     Reference: Guo et al., AAAI 2019, "Implementation Details"; Rebuffi et al., NeurIPS 2017, section 3.
     """
 
-    def __init__(self, method, stem_filters, stage_filters, blocks_per_stage, separable, **kwargs):
-        super().__init__(**{"dtype": method.dtype, "name": "backbone", **kwargs})
-        self.side_by_side = method.side_by_side
+    def __init__(self, method, stem_filters, stage_filters, blocks_per_stage, **kwargs):
+        super().__init__(method, **kwargs)
         self.stem_filters = stem_filters
         self.stage_filters = tuple(stage_filters)
         self.blocks_per_stage = blocks_per_stage
-        self.total_stride = 2 ** len(self.stage_filters)  # by which height and width are reduced
+        self.total_stride = 2 ** len(self.stage_filters)
 
         numbers = itertools.count(1)
         count = 1 + 2 * len(self.stage_filters) * blocks_per_stage
 
         def conv(filters, strides, name):
-            if separable:
+            if "separable" in self.convolutions:
                 return method.separable_conv(filters, strides=strides, number=next(numbers), count=count, name=name)
             return method.conv(filters, strides=strides, name=name)
 
@@ -65,11 +62,18 @@ class ResNet26(keras.layers.Layer):
         self.final_norm = method.normalization(name="final_norm")
 
     def normalized_convolutions(self):
-        """Returns each convolution with the normalisation right behind it: pairs that inference can fold into one."""
         pairs = [(self.stem_conv, self.stem_norm)]
         for block in self.blocks:
             pairs += [(block.conv1, block.norm1), (block.conv2, block.norm2)]
         return pairs
+
+    def lone_norms(self):
+        return [self.final_norm]
+
+    def shown_convolutions(self):
+        """Those of the stem, and the first and the last of each stage."""
+        stages = [self.blocks[i : i + self.blocks_per_stage] for i in range(0, len(self.blocks), self.blocks_per_stage)]
+        return [self.stem_conv, *(conv for stage in stages for conv in (stage[0].conv1, stage[-1].conv2))]
 
     def build(self, input_shape):
         self.stem_conv.build(input_shape)
@@ -81,9 +85,8 @@ class ResNet26(keras.layers.Layer):
         self.final_norm.build(shape)
 
     def call(self, inputs, domain, training=False):
-        if self.side_by_side and not isinstance(domain, str) and len(ops.shape(domain)):
-            inputs, domain = lay_out(inputs), SideBySide(domain)
-        x = self.stem_norm(self.stem_conv(inputs, domain=domain), domain=domain, training=training)
+        x, domain = self.laid_out(inputs, domain)
+        x = self.stem_norm(self.stem_conv(x, domain=domain), domain=domain, training=training)
         for block in self.blocks:
             x = block(x, domain=domain, training=training)
         x = ops.relu(self.final_norm(x, domain=domain, training=training))
@@ -134,11 +137,19 @@ class ResidualBlock(keras.layers.Layer):
         return self.conv2.compute_output_shape(self.conv1.compute_output_shape(input_shape))
 
 
-def resnet26_separable(method, width=64, blocks_per_stage=BLOCKS_PER_STAGE):
+class SeparableResNet26(ResNet26):
     """Separable ResNet-26: stem of `width` channels, stages of 2, 4 and 8 times as many (Guo et al., AAAI 2019)."""
-    return ResNet26(method, width, (2 * width, 4 * width, 8 * width), blocks_per_stage, separable=True)
+
+    convolutions = frozenset({"separable"})
+
+    def __init__(self, method, width=64, blocks_per_stage=BLOCKS_PER_STAGE, **kwargs):
+        super().__init__(method, width, (2 * width, 4 * width, 8 * width), blocks_per_stage, **kwargs)
 
 
-def resnet26(method, width=64, blocks_per_stage=BLOCKS_PER_STAGE):
+class PlainResNet26(ResNet26):
     """Plain ResNet-26: stages of `width`, 2 and 4 times as many channels, stem of half (Rebuffi et al., 2017)."""
-    return ResNet26(method, width // 2, (width, 2 * width, 4 * width), blocks_per_stage, separable=False)
+
+    convolutions = frozenset({"plain"})
+
+    def __init__(self, method, width=64, blocks_per_stage=BLOCKS_PER_STAGE, **kwargs):
+        super().__init__(method, width // 2, (width, 2 * width, 4 * width), blocks_per_stage, **kwargs)

@@ -7,6 +7,8 @@ from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D
 from tfmdl.layers.domain_bank import DomainBank
 from tfmdl.layers.domain_mask import DomainMask
 from tfmdl.layers.head import DomainHead
+from tfmdl.layers.low_rank_conv import DomainLowRankConv2D
+from tfmdl.layers.low_rank_separable_conv import DomainLowRankSeparableConv2D
 from tfmdl.layers.masked_conv import DomainMaskedConv2D
 from tfmdl.layers.masked_separable_conv import DomainMaskedSeparableConv2D
 from tfmdl.layers.normalization import DomainBatchNormalization
@@ -24,6 +26,8 @@ __all__ = [
     "DomainConv2D",
     "DomainDepthwiseConv2D",
     "DomainHead",
+    "DomainLowRankConv2D",
+    "DomainLowRankSeparableConv2D",
     "DomainMask",
     "DomainMaskedConv2D",
     "DomainMaskedSeparableConv2D",

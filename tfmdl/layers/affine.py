@@ -21,6 +21,8 @@ class DomainAffine(keras.layers.Layer):
     Output shape: the same.
     """
 
+    takes_side_by_side = True
+
     def __init__(self, domains, scales=True, **kwargs):
         super().__init__(**kwargs)
         self.domains = tuple(domains)

@@ -1,5 +1,7 @@
 """Convolution shared by all domains, whose filters each domain recombines."""
 
+import numpy as np
+
 from tfmdl.layers.conv import DomainConv2D, conv
 from tfmdl.layers.domain_bank import DomainBank
 from tfmdl.layers.pointwise_conv import mix_channels
@@ -39,6 +41,9 @@ class DomainControlledConv2D(DomainConv2D):
     def call(self, inputs, domain):
         outputs = conv(inputs, self.kernel.select(domain), self.strides)
         return mix_channels(outputs, self.controller.select(domain))
+
+    def folded(self, domain):
+        return (self.kernel.exact(domain) @ self.controller.exact(domain),), np.zeros(self.filters)
 
     def get_config(self):
         config = super().get_config()

@@ -3,10 +3,11 @@
 import keras
 from keras import ops
 
+from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.domain_bank import DomainBank
 
 
-class DomainConv2D(keras.layers.Layer):
+class DomainConv2D(DomainConvolution):
     """2-D convolution without bias: what the plain ResNet-26 of the adapter papers is made of.
 
     With one domain an image and a kernel per domain, the images are convolved one after the other.

@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.domain_bank import DomainBank
 from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
-class DomainDepthwiseConv2D(keras.layers.Layer):
+class DomainDepthwiseConv2D(DomainConvolution):
     """Depthwise 2-D convolution whose kernel belongs to the domain: the spatial correlations of the paper.
 
     With the domain as a name or a scalar this is the plain depthwise convolution. With one domain an image, the
@@ -30,6 +31,7 @@ class DomainDepthwiseConv2D(keras.layers.Layer):
     section "Approach".
     """
 
+    takes_side_by_side = True
     _bank = DomainBank
 
     def __init__(self, domains, kernel_size=3, strides=1, shared=False, kernel_initializer=None, **kwargs):

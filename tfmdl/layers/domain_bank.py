@@ -1,6 +1,7 @@
 """One variable per domain, selected by name or gathered by id."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfmdl.domains import SHARED
@@ -89,6 +90,10 @@ class DomainBank(keras.layers.Layer):
     def stacked(self, axis=0):
         """Returns the values of all domains, stacked along `axis`: (number of domains, *shape) by default."""
         return ops.stack([self.variable(domain).value for domain in self.domains], axis)
+
+    def exact(self, domain):
+        """Returns what `select` gives for the domain named `domain`, as a numpy array, float64."""
+        return np.array(ops.convert_to_numpy(self.select(domain)), "float64")
 
     def stored(self, owner):
         """Returns what a file holds of `owner`'s variable (a domain's, or "shared"), a numpy array."""

@@ -1,5 +1,6 @@
 """Convolution shared by all domains, with a binary mask of its weights per domain."""
 
+import numpy as np
 from keras import ops
 
 from tfmdl.layers.conv import DomainConv2D, conv
@@ -48,6 +49,9 @@ class DomainMaskedConv2D(DomainConv2D):
 
     def call(self, inputs, domain):
         return conv(inputs, masked(self.kernel.select(domain), self.mask.select(domain)), self.strides)
+
+    def folded(self, domain):
+        return (self.kernel.exact(domain) * self.mask.exact(domain),), np.zeros(self.filters)
 
     def get_config(self):
         config = {**super().get_config(), "threshold": self.threshold, "initial_score": self.initial_score}

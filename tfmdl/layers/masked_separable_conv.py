@@ -1,5 +1,6 @@
 """Separable convolution shared by all domains, with a binary mask of its weights per domain."""
 
+import numpy as np
 from keras import ops
 
 from tfmdl.layers.depthwise_conv import depthwise_conv
@@ -28,6 +29,8 @@ class DomainMaskedSeparableConv2D(DomainSeparableConv2D):
     Reference: Mallya, Davis, Lazebnik, "Piggyback", ECCV 2018; there, of plain convolutions.
     """
 
+    takes_side_by_side = False
+
     def __init__(
         self, filters, domains, kernel_size=3, strides=1, threshold=5e-3, initial_score=1e-2, **kwargs
     ):
@@ -46,12 +49,20 @@ class DomainMaskedSeparableConv2D(DomainSeparableConv2D):
     def call(self, inputs, domain):
         depthwise, pointwise = (
             masked(half.kernel.select(domain), mask.select(domain))
-            for half, mask in ((self.depthwise, self.depthwise_mask), (self.pointwise, self.pointwise_mask))
+            for half, mask in self._masked_halves
         )
         if len(depthwise.shape) == 5:
             depthwise = ops.moveaxis(depthwise, 0, 2)
         outputs = depthwise_conv(inputs, depthwise, self.strides)
         return mix_channels(outputs, ops.squeeze(pointwise, axis=(-4, -3)))
+
+    def folded(self, domain):
+        kernels = tuple(half.kernel.exact(domain) * mask.exact(domain) for half, mask in self._masked_halves)
+        return kernels, np.zeros(self.filters)
+
+    @property
+    def _masked_halves(self):
+        return (self.depthwise, self.depthwise_mask), (self.pointwise, self.pointwise_mask)
 
     def get_config(self):
         config = {**super().get_config(), "threshold": self.threshold, "initial_score": self.initial_score}

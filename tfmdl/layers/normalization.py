@@ -1,6 +1,7 @@
 """Batch normalisation with statistics, scale and offset per domain."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfmdl.layers.domain_bank import DomainBank
@@ -33,6 +34,8 @@ class DomainBatchNormalization(keras.layers.Layer):
 
     Reference: Ioffe and Szegedy, "Batch Normalization", ICML 2015; per domain as in Guo et al., AAAI 2019.
     """
+
+    takes_side_by_side = True
 
     def __init__(self, domains, shared=False, momentum=0.9, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
@@ -103,6 +106,19 @@ class DomainBatchNormalization(keras.layers.Layer):
                 if learn:
                     bank.variable(name).assign(value)
         return outputs
+
+    def scale_and_offset(self, domain):
+        """Returns what the layer comes to in inference for the domain of this name: input * scale + offset.
+
+        Returns:
+            Scale and offset, each (channels,), float64.
+
+        Raises:
+            ValueError: if there is no such domain.
+        """
+        gamma, beta, mean, variance = (bank.exact(domain) for bank in self._banks)
+        scale = gamma / np.sqrt(variance + self.epsilon)
+        return scale, beta - mean * scale
 
     @property
     def _banks(self):

@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.domain_bank import DomainBank
 from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
-class DomainPointwiseConv2D(keras.layers.Layer):
+class DomainPointwiseConv2D(DomainConvolution):
     """1x1 convolution: the cross-channel correlations that the paper shares between domains.
 
     Computed as a matrix product over the flattened pixels, whose gradients are faster than a convolution's on CPU.
@@ -28,6 +29,8 @@ class DomainPointwiseConv2D(keras.layers.Layer):
 
     Reference: Guo et al., AAAI 2019, section "Approach".
     """
+
+    takes_side_by_side = True
 
     def __init__(self, filters, domains, shared=True, kernel_initializer=None, **kwargs):
         super().__init__(**kwargs)

@@ -1,5 +1,6 @@
 """Convolution shared by all domains, with a 1x1 residual adapter per domain in series or in parallel."""
 
+import numpy as np
 from keras import ops
 
 from tfmdl.layers.conv import DomainConv2D, conv
@@ -67,6 +68,15 @@ class DomainAdaptedConv2D(DomainConv2D):
         else:
             adapted = self.adapter_norm(outputs, domain=domain, training=training)
         return outputs + self.adapter(adapted, domain=domain)
+
+    def folded(self, domain):
+        kernel, adapter = self.kernel.exact(domain), self.adapter.kernel.exact(domain)[0, 0]
+        if self.parallel:
+            centre = self.kernel_size // 2
+            kernel[centre, centre] += adapter
+            return (kernel,), np.zeros(self.filters)
+        scale, offset = self.adapter_norm.scale_and_offset(domain)
+        return (kernel @ (np.eye(self.filters) + scale[:, None] * adapter),), offset @ adapter
 
     def get_config(self):
         config = {**super().get_config(), "parallel": self.parallel}

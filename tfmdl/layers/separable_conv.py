@@ -1,13 +1,12 @@
 """Separable convolution whose two halves are each shared or each domain's own."""
 
-import keras
-
+from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D
 from tfmdl.layers.pointwise_conv import DomainPointwiseConv2D
 from tfmdl.layers.soft_sharing import DomainSoftDepthwiseConv2D
 
 
-class DomainSeparableConv2D(keras.layers.Layer):
+class DomainSeparableConv2D(DomainConvolution):
     """Depthwise 3x3 convolution, then pointwise 1x1, nothing between them and no biases.
 
     Args:
@@ -27,6 +26,8 @@ class DomainSeparableConv2D(keras.layers.Layer):
 
     Reference: Guo et al., AAAI 2019, section "Approach".
     """
+
+    takes_side_by_side = True
 
     def __init__(
         self,
@@ -57,6 +58,16 @@ class DomainSeparableConv2D(keras.layers.Layer):
         self.pointwise = DomainPointwiseConv2D(
             filters, domains, shared=share_pointwise, dtype=self.dtype_policy, name="pointwise"
         )
+
+    @property
+    def kernels(self):
+        return self.depthwise.kernel, self.pointwise.kernel
+
+    def folded(self, domain):
+        if not self.experts:
+            return super().folded(domain)
+        (pointwise,), bias = self.pointwise.folded(domain)
+        return (None, pointwise), bias
 
     def build(self, input_shape):
         self.depthwise.build(input_shape)

@@ -73,6 +73,7 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
     soft sharing of trained depthwise filters.
     """
 
+    gives_gates = True
     _bank = ExpertBank
 
     def __init__(
@@ -87,7 +88,7 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
         self.experts = tuple(experts)
         self.own_share = own_share
         self.gate = _DomainGate(domains, self.experts, own_share, name="gate")
-        self.observer = None  # is called with the gates, (batch, experts), where it is set
+        self.observer = None
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -101,6 +102,9 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
         mixed = ops.matmul(gates, kernels)[..., None]  # (kernel height, kernel width, batch, channels, 1)
         mixed = ops.cast(mixed, self.compute_dtype)
         return depthwise_conv(inputs, mixed, self.strides, isinstance(domain, SideBySide))
+
+    def folded(self, domain):
+        raise ValueError(f"{type(self).__name__} mixes its kernels anew for each image: it does not fold to one kernel")
 
     def get_config(self):
         config = {**super().get_config(), "experts": list(self.experts), "own_share": self.own_share}

@@ -1,30 +1,12 @@
 """The network of an export: in the dtype that is served, with its normalisation folded where that was asked for."""
 
-import keras
-import numpy as np
-
 from tfmdl.backbones import BACKBONES
-from tfmdl.layers import (
-    DomainAdaptedConv2D,
-    DomainAffine,
-    DomainControlledConv2D,
-    DomainConv2D,
-    DomainHead,
-    DomainMaskedConv2D,
-    DomainMaskedSeparableConv2D,
-    DomainSeparableConv2D,
-)
-from tfmdl.model import MultiDomainClassifier
+from tfmdl.layers import DomainAffine, DomainConv2D, DomainHead, DomainSeparableConv2D
+from tfmdl.layers.convolution import DomainConvolution
+from tfmdl.model import MultiDomainClassifier, copy_variables
 from tfmdl.sharing.method import SharingMethod
 
 PRECISIONS = ("float32", "bfloat16")
-
-
-def of_dtype(model: MultiDomainClassifier, dtype: str) -> MultiDomainClassifier:
-    """Returns the model with its convolutions in another dtype: their kernels are stored and applied in it."""
-    copy = MultiDomainClassifier(model.num_classes, model.architecture, dtype, model.method.experts)
-    _copy_variables(model.variables, copy.variables)
-    return copy
 
 
 class FoldedClassifier:
@@ -32,11 +14,14 @@ class FoldedClassifier:
 
     The normalisations of several domains become a scale and an offset per domain. A network of one domain becomes one
     of convolutions with an offset: scales go into the kernels, and so does whatever the sharing method adds (masks,
-    adapters, controllers). Only the last normalisation, which follows on an addition, keeps its scale.
+    adapters, controllers): each layer says to what. Only a normalisation that follows no convolution keeps its scale.
 
     Args:
         model: A `MultiDomainClassifier`, float32.
         dtype: Of the convolutions.
+
+    Raises:
+        TypeError: if a model of one domain has a convolution that does not say what it folds to.
     """
 
     def __init__(self, model: MultiDomainClassifier, dtype: str = "float32"):
@@ -52,19 +37,18 @@ class FoldedClassifier:
         self.backbone.build(shape)
         self.backbone.trainable = False
         self.head.build(self.backbone.compute_output_shape(shape))
-        _copy_variables(model.head.variables, self.head.variables)
-        if not alone:
-            kept = {variable.path for variable in model.backbone.variables}
-            _copy_variables(
-                model.backbone.variables, [each for each in self.backbone.variables if each.path in kept], some=True
-            )
+        copy_variables(model.head.variables, self.head.variables)
+        # What does not fold stays: of one domain at most the gates, and the kernels that they mix.
+        there = {variable.path for variable in model.backbone.variables}
+        copy_variables(model.backbone.variables, [each for each in self.backbone.variables if each.path in there])
         theirs, ours = (backbone.normalized_convolutions() for backbone in (model.backbone, self.backbone))
         for (conv, norm), (folded_conv, affine) in zip(theirs, ours, strict=True):
             if alone:
                 _fold_alone(conv, norm, folded_conv, affine, model.domains[0])
             else:
                 _fold_norm(norm, affine)
-        _fold_norm(model.backbone.final_norm, self.backbone.final_norm)
+        for norm, affine in zip(model.backbone.lone_norms(), self.backbone.lone_norms(), strict=True):
+            _fold_norm(norm, affine)
 
     @property
     def variables(self):
@@ -98,7 +82,12 @@ class _Alone(SharingMethod):
 
     def __init__(self, model, dtype):
         self.domains, self.dtype = model.domains, dtype
-        self.folded = [conv for conv, _ in model.backbone.normalized_convolutions()]
+        convolutions = [conv for conv, _ in model.backbone.normalized_convolutions()]
+        for conv in convolutions:
+            if not isinstance(conv, DomainConvolution):
+                raise TypeError(f"{type(conv).__name__} cannot be folded: it is no {DomainConvolution.__name__}")
+        self.experts = iter([conv.experts for conv in convolutions])  # of the one that comes next
+        self.scaled = {norm.name for norm in model.backbone.lone_norms()}
 
     def separable_conv(self, filters, *, strides, number, count, name):
         return DomainSeparableConv2D(
@@ -106,78 +95,33 @@ class _Alone(SharingMethod):
             self.domains,
             strides=strides,
             share_pointwise=False,
-            experts=self.folded[number - 1].experts,
+            experts=next(self.experts),
             dtype=self.dtype,
             name=name,
         )
 
     def conv(self, filters, *, strides, name):
+        next(self.experts)
         return DomainConv2D(filters, self.domains, strides=strides, shared=False, dtype=self.dtype, name=name)
 
     def normalization(self, *, name):
-        return DomainAffine(self.domains, scales=name == "final_norm", dtype=self.dtype, name=name)
+        return DomainAffine(self.domains, scales=name in self.scaled, dtype=self.dtype, name=name)
 
 
 def _fold_norm(norm, affine):
     for domain in norm.domains:
-        scale, offset = _scale_and_offset(norm, domain)
+        scale, offset = norm.scale_and_offset(domain)
         affine.scale.variable(domain).assign(scale)
         affine.offset.variable(domain).assign(offset)
 
 
 def _fold_alone(conv, norm, folded_conv, affine, domain):
-    scale, offset = _scale_and_offset(norm, domain)
-    if isinstance(conv, DomainSeparableConv2D):
-        pointwise = conv.pointwise.kernel.select(domain)
-        if isinstance(conv, DomainMaskedSeparableConv2D):
-            pointwise = pointwise * conv.pointwise_mask.select(domain)
-        if conv.experts:  # which each image mixes anew
-            _copy_variables(conv.depthwise.variables, folded_conv.depthwise.variables)
+    """Sets the kernels and the offset to what a convolution and the norm behind it come to, for one domain."""
+    scale, offset = norm.scale_and_offset(domain)
+    (*first, last), bias = conv.folded(domain)
+    for bank, kernel in zip(folded_conv.kernels, (*first, last * scale), strict=True):
+        if kernel is not None:
+            bank.variable(domain).assign(kernel)
         else:
-            depthwise = conv.depthwise.kernel.select(domain)
-            if isinstance(conv, DomainMaskedSeparableConv2D):
-                depthwise = depthwise * conv.depthwise_mask.select(domain)
-            folded_conv.depthwise.kernel.variable(domain).assign(_exact(depthwise))
-        folded_conv.pointwise.kernel.variable(domain).assign(_exact(pointwise) * scale)
-        affine.offset.variable(domain).assign(offset)
-        return
-    kernel, bias = _plain_kernel(conv, domain)
-    folded_conv.kernel.variable(domain).assign(kernel * scale)
+            assert conv.experts  # their kernels and the gates are there already
     affine.offset.variable(domain).assign(offset + bias * scale)
-
-
-def _plain_kernel(conv, domain):
-    """Returns the one kernel, and the bias, that a convolution comes to for a domain: all methods' are linear."""
-    kernel = _exact(conv.kernel.select(domain))
-    if isinstance(conv, DomainMaskedConv2D):
-        return kernel * _exact(conv.mask.select(domain)), 0.0
-    if isinstance(conv, DomainControlledConv2D):
-        return kernel @ _exact(conv.controller.select(domain)), 0.0
-    if isinstance(conv, DomainAdaptedConv2D):
-        adapter = _exact(conv.adapter.kernel.select(domain))[0, 0]
-        if conv.parallel:
-            centre = conv.kernel_size // 2
-            kernel[centre, centre] += adapter
-            return kernel, 0.0
-        scale, offset = _scale_and_offset(conv.adapter_norm, domain)
-        return kernel @ (np.eye(conv.filters) + scale[:, None] * adapter), offset @ adapter
-    return kernel, 0.0
-
-
-def _scale_and_offset(norm, domain):
-    gamma, beta, mean, variance = (
-        _exact(bank.select(domain)) for bank in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-    )
-    scale = gamma / np.sqrt(variance + norm.epsilon)
-    return scale, beta - mean * scale
-
-
-def _exact(value):
-    return np.array(keras.ops.convert_to_numpy(value), "float64")
-
-
-def _copy_variables(source, target, some=False):
-    value_of = {variable.path: variable.value for variable in source}
-    assert some or len(source) == len(target)
-    for variable in target:
-        variable.assign(value_of[variable.path])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmdl.serving import assets
 from tfmdl.serving.check import ask, check_unchanged, features_difference, largest_difference, requests_for
-from tfmdl.serving.network import PRECISIONS, FoldedClassifier, of_dtype
+from tfmdl.serving.network import PRECISIONS, FoldedClassifier
 from tfmdl.serving.samples import samples_of
 from tfmdl.serving.signatures import Served, build_module
 from tfmdl.serving.source import Source
@@ -128,7 +128,7 @@ def _served(source, options):
     if options.fold:
         model = FoldedClassifier(model, options.precision)
     elif options.precision != "float32":
-        model = of_dtype(model, options.precision)
+        model = model.of_dtype(options.precision)
     gathers = not (options.fold and len(source.packs) == 1)
     return Served(model, source.packs, source.ids, source.size, gathers)
 

@@ -6,6 +6,7 @@ from tfmdl.sharing.classifier_only import ClassifierOnly
 from tfmdl.sharing.dan import DeepAdaptation
 from tfmdl.sharing.depthwise_sharing import DepthwiseSharing
 from tfmdl.sharing.individual import Individual
+from tfmdl.sharing.low_rank import LowRank
 from tfmdl.sharing.method import SharingMethod
 from tfmdl.sharing.options import MethodOptions
 from tfmdl.sharing.parallel_adapters import ParallelAdapters
@@ -26,6 +27,7 @@ METHODS: dict[str, type[SharingMethod]] = {
         ParallelAdapters,
         Piggyback,
         DeepAdaptation,
+        LowRank,
     )
 }
 

@@ -14,6 +14,8 @@ class DepthwiseSharing(SharingMethod):
     """
 
     name = "depthwise_sharing"
+    convolutions = frozenset({"separable"})
+    refusal = "shares depthwise kernels, and a plain convolution has none"
 
     def separable_conv(self, filters, *, strides, number, count, name):
         return DomainSeparableConv2D(
@@ -24,12 +26,6 @@ class DepthwiseSharing(SharingMethod):
             share_pointwise=False,
             dtype=self.dtype,
             name=name,
-        )
-
-    def conv(self, filters, *, strides, name):
-        raise ValueError(
-            "method depthwise_sharing shares depthwise kernels, and a plain convolution has none: "
-            "use --backbone=resnet26_separable"
         )
 
     def normalization(self, *, name):

@@ -4,6 +4,9 @@ import abc
 
 from tfmdl.sharing.options import MethodOptions
 
+# Kinds of convolutions that a backbone may ask for: by `separable_conv` and by `conv`.
+CONVOLUTIONS = frozenset({"separable", "plain"})
+
 
 class SharingMethod(abc.ABC):
     """Decides which parts of a network the domains share; knows nothing of how the parts are wired.
@@ -15,12 +18,14 @@ class SharingMethod(abc.ABC):
     Attributes:
         name: The key of `METHODS`.
         Options: What it can be asked for: a frozen dataclass, derived from `tfmdl.sharing.options.MethodOptions`.
+        convolutions: The kinds of convolutions that it works on, of `CONVOLUTIONS`; it makes no others.
+        refusal: Why only on these: what an error says behind the method's name.
         default_backbone: A key of `tfmdl.backbones.BACKBONES`: the network of the method's paper.
         additions: Names of the parts that it adds, each domain's own.
         base_has_additions: They are trained with the trunk for the base domain, too. Otherwise a base domain has the
             plain network, and trunks of different methods are alike.
         side_by_side: Its batches that mix domains are better laid out side by side: what an image has of its own is
-            mostly depthwise kernels and normalisation.
+            mostly depthwise kernels and normalisation. They are if all layers take it (`takes_side_by_side`).
         experts_by: The method that trained the packs of the experts, whose kernels this one mixes; None if it has none.
         fixed: Ends of the slots that a domain owns or uses but does not train.
 
@@ -36,6 +41,8 @@ class SharingMethod(abc.ABC):
 
     name: str
     Options = MethodOptions
+    convolutions = CONVOLUTIONS
+    refusal = ""
     default_backbone = "resnet26_separable"
     additions: frozenset[str] = frozenset()
     base_has_additions = False
@@ -55,13 +62,13 @@ class SharingMethod(abc.ABC):
         """Returns the same method, for layers of another dtype."""
         return type(self)(self.domains, self.options, self.experts, dtype)
 
-    @abc.abstractmethod
     def separable_conv(self, filters, *, strides, number, count, name):
         """Returns a depthwise 3x3 and pointwise 1x1 convolution, the `number`th, from 1, of the network's `count`."""
+        raise NotImplementedError(f"method {self.name} makes no separable convolutions")
 
-    @abc.abstractmethod
     def conv(self, filters, *, strides, name):
         """Returns a 3x3 convolution."""
+        raise NotImplementedError(f"method {self.name} makes no plain convolutions")
 
     @abc.abstractmethod
     def normalization(self, *, name):

@@ -7,11 +7,8 @@ from tfmdl.sharing.method import SharingMethod
 class PlainConvolutions(SharingMethod):
     """Shares the 3x3 convolutions; each domain owns what the method adds to them, the normalisation and the head."""
 
+    convolutions = frozenset({"plain"})
     default_backbone = "resnet26"
-    refusal: str  # why not on separable convolutions
-
-    def separable_conv(self, filters, *, strides, number, count, name):
-        raise ValueError(f"method {self.name} {self.refusal}: use --backbone=resnet26")
 
     def normalization(self, *, name):
         return DomainBatchNormalization(self.domains, dtype=self.dtype, name=name)

@@ -30,6 +30,8 @@ class PointwiseSharing(SharingMethod):
 
     name = "pointwise_sharing"
     Options = PointwiseSharingOptions
+    convolutions = frozenset({"separable"})
+    refusal = "shares pointwise kernels, and a plain convolution has none"
     side_by_side = True
 
     def separable_conv(self, filters, *, strides, number, count, name):
@@ -41,12 +43,6 @@ class PointwiseSharing(SharingMethod):
             share_pointwise=self.options.share_last_pointwise or number < count,
             dtype=self.dtype,
             name=name,
-        )
-
-    def conv(self, filters, *, strides, name):
-        raise ValueError(
-            f"method {self.name} shares pointwise kernels, and a plain convolution has none: "
-            "use --backbone=resnet26_separable"
         )
 
     def normalization(self, *, name):

@@ -6,7 +6,6 @@ from tfmdl.data.features import Features
 from tfmdl.data.pipeline import Source
 from tfmdl.evaluation.predict import Predictions, extract_features, predict_from_features
 from tfmdl.model import MultiDomainClassifier
-from tfmdl.serving.network import of_dtype
 from tfmdl.training.progress import counted
 
 
@@ -21,7 +20,7 @@ class KeptFeatures:
     """
 
     def __init__(self, model: MultiDomainClassifier, domain: str):
-        exact = model if model.dtype_policy.name == "float32" else of_dtype(model, "float32")
+        exact = model if model.dtype_policy.name == "float32" else model.of_dtype("float32")
         self._extractor = exact.extractor(domain)
         self._classifier = model.classifier(domain)
         self._kept = {}

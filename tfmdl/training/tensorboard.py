@@ -107,16 +107,14 @@ class TensorBoard:
         self._profiling = False
 
     def _kernels(self):
-        """Writes the depthwise kernels of the first layer of each stage, a tile a channel."""
-        for variable in self._model.variables:
-            slot, owner = slot_and_owner(variable)
-            layer = slot.removeprefix("backbone/").removesuffix("/depthwise/kernel")
-            if slot.endswith("depthwise/kernel") and layer.endswith(("stem_conv", "block1/conv1", "block4/conv2")):
-                kernels = np.moveaxis(np.asarray(variable)[..., 0], -1, 0)[..., None]
-                largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True) + 1e-12
-                pixels = 0.5 + 0.5 * kernels / largest
-                enlarged = np.kron(pixels, np.ones((1, 6, 6, 1)))
-                tf.summary.image(f"depthwise/{layer}/{owner}", tile(enlarged)[None])
+        """Writes the depthwise kernels of the layers that the backbone has worth showing, one tile per channel."""
+        backbone = self._model.backbone
+        for conv in backbone.shown_convolutions():
+            for bank in conv.kernels:
+                for owner, variable in bank.variable_of.items():
+                    if variable.shape[-1] == 1:  # depthwise
+                        picture = kernels_picture(np.asarray(variable))
+                        tf.summary.image(f"depthwise/{backbone.name_of(conv)}/{owner}", picture[None])
 
 
 class EventsFile:
@@ -183,6 +181,13 @@ def tile(images: np.ndarray, border: int = 2) -> np.ndarray:
         top, left = index // columns * (height + border), index % columns * (width + border)
         picture[top : top + height, left : left + width] = image
     return picture
+
+
+def kernels_picture(kernels: np.ndarray) -> np.ndarray:
+    """Returns depthwise kernels, (height, width, channels, 1), as one picture of tiles: zero is grey."""
+    channels = np.moveaxis(kernels, 2, 0)
+    largest = np.abs(channels).max(axis=(1, 2, 3), keepdims=True) + 1e-12
+    return tile(np.kron(0.5 + 0.5 * channels / largest, np.ones((1, 6, 6, 1))))
 
 
 def confusion_picture(confusion: np.ndarray) -> np.ndarray:

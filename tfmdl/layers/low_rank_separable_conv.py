@@ -1,0 +1,75 @@
+"""Separable convolution shared by all domains, to whose two kernels each adds a matrix of low rank."""
+
+import numpy as np
+from keras import ops
+
+from tfmdl.layers.depthwise_conv import depthwise_conv
+from tfmdl.layers.low_rank_update import DomainLowRankUpdate
+from tfmdl.layers.pointwise_conv import mix_channels
+from tfmdl.layers.separable_conv import DomainSeparableConv2D
+
+
+class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
+    """Shared separable convolution to whose kernels each domain adds updates of low rank.
+
+    As matrices, the depthwise kernel has height * width rows and a column per channel, the pointwise kernel a row per
+    channel and a column per filter.
+
+    Args:
+        filters: Number of output channels.
+        domains: Names of the domains, in the order of their ids.
+        rank: As in `DomainLowRankUpdate`.
+        kernel_size: Height and width of the depthwise kernel.
+        strides: Stride of the depthwise convolution.
+
+    Input shape: (batch, height, width, channels).
+    Output shape: (batch, ceil(height / strides), ceil(width / strides), filters).
+
+    Raises:
+        ValueError: if `filters`, `rank`, `kernel_size` or `strides` is not positive.
+
+    Reference: Hu et al., "LoRA", ICLR 2022; there, of dense layers.
+    """
+
+    takes_side_by_side = False
+
+    def __init__(self, filters, domains, rank, kernel_size=3, strides=1, **kwargs):
+        super().__init__(filters, domains, kernel_size, strides, True, True, **kwargs)
+        self.rank = rank
+        self.depthwise_update, self.pointwise_update = (
+            DomainLowRankUpdate(domains, rank, dtype=self.dtype_policy, name=f"{half}_update")
+            for half in ("depthwise", "pointwise")
+        )
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        channels = input_shape[-1]
+        self.depthwise_update.build((self.kernel_size**2, channels))
+        self.pointwise_update.build((channels, self.filters))
+
+    def call(self, inputs, domain):
+        outputs = depthwise_conv(inputs, self._depthwise_kernel(domain), self.strides)
+        left, right = self.pointwise_update.factors(domain)
+        shared = ops.squeeze(self.pointwise.kernel.select(domain), axis=(0, 1))
+        return mix_channels(outputs, shared) + mix_channels(mix_channels(outputs, left), right)
+
+    def _depthwise_kernel(self, domain):
+        shared = self.depthwise.kernel.select(domain)  # (height, width, channels, 1)
+        update = self.depthwise_update.select(domain)
+        if len(update.shape) == 3:  # one per image: the batch goes in front of the channels
+            update = ops.swapaxes(update, 0, 1)
+            shared = shared[:, :, None]
+        return shared + ops.reshape(update, (*shared.shape[:2], *ops.shape(update)[1:], 1))
+
+    def folded(self, domain):
+        kernels = (
+            half.kernel.exact(domain) + update.exact(domain).reshape(half.kernel.stored_shape("shared"))
+            for half, update in ((self.depthwise, self.depthwise_update), (self.pointwise, self.pointwise_update))
+        )
+        return tuple(kernels), np.zeros(self.filters)
+
+    def get_config(self):
+        config = {**super().get_config(), "rank": self.rank}
+        for argument in ("share_depthwise", "share_pointwise", "experts"):
+            del config[argument]
+        return config

@@ -1,0 +1,55 @@
+"""One matrix of low rank per domain."""
+
+import keras
+from keras import ops
+
+from tfmdl.layers.domain_bank import DomainBank
+
+
+class DomainLowRankUpdate(keras.layers.Layer):
+    """Per domain a matrix that is the product of two thin ones, to be added to a kernel that the domains share.
+
+    The left one starts from a normal distribution and the right one from zero: a new update is zero, and so without
+    effect, but has a gradient.
+
+    Args:
+        domains: Names of the domains, in the order of their ids.
+        rank: Columns of the left matrix and rows of the right one; less where the product has no more.
+
+    Raises:
+        ValueError: if `domains` is empty or names one twice, or `rank` is not positive.
+
+    Reference: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, section 4.1.
+    """
+
+    def __init__(self, domains, rank, **kwargs):
+        super().__init__(**kwargs)
+        if rank < 1:
+            raise ValueError(f"`rank` must be positive; received rank={rank}")
+        self.domains = tuple(domains)
+        self.rank = rank
+        normal = keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal")
+        self.left = DomainBank(domains, initializer=normal, dtype=self.dtype_policy, name="left")
+        self.right = DomainBank(domains, dtype=self.dtype_policy, name="right")
+
+    def build(self, shape):
+        """Makes the variables for products of `shape`, (rows, columns)."""
+        rows, columns = shape
+        rank = min(self.rank, rows, columns)
+        self.left.build((rows, rank))
+        self.right.build((rank, columns))
+
+    def factors(self, domain):
+        """Returns (rows, rank) and (rank, columns), each with the batch in front for one domain per image."""
+        return self.left.select(domain), self.right.select(domain)
+
+    def select(self, domain):
+        """Returns the product, (rows, columns), with the batch in front for one domain per image."""
+        return ops.matmul(*self.factors(domain))
+
+    def exact(self, domain):
+        """Returns the product of the domain of this name, (rows, columns), float64, as a numpy array."""
+        return self.left.exact(domain) @ self.right.exact(domain)
+
+    def get_config(self):
+        return {**super().get_config(), "domains": list(self.domains), "rank": self.rank}

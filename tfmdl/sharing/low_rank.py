@@ -1,0 +1,53 @@
+"""All kernels shared; to each, a domain adds a matrix of low rank."""
+
+import dataclasses
+
+from tfmdl.layers import DomainBatchNormalization, DomainLowRankConv2D, DomainLowRankSeparableConv2D
+from tfmdl.sharing import options
+from tfmdl.sharing.method import SharingMethod
+
+
+@dataclasses.dataclass(frozen=True)
+class LowRankOptions(options.MethodOptions):
+    """Options of low-rank updates.
+
+    Attributes:
+        rank: Of the matrix that a domain adds to a kernel; less where the kernel, as a matrix, has no more.
+
+    Raises:
+        ValueError: if `rank` is not positive.
+    """
+
+    rank: int = options.option(4, "rank of the matrix that a domain adds to each kernel.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rank < 1:
+            raise ValueError(f"`rank` must be positive; received rank={self.rank}")
+
+
+class LowRank(SharingMethod):
+    """Shares all convolutions; the domain owns an update of low rank of each kernel, the normalisation and the head.
+
+    The base domain has no updates. They are what LoRA adds to the dense layers of a language model, here to
+    convolutions. Its factor alpha / rank is 1.
+
+    Reference: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. Not in the paper's table.
+    """
+
+    name = "low_rank"
+    Options = LowRankOptions
+    additions = frozenset({"update", "depthwise_update", "pointwise_update"})
+
+    def separable_conv(self, filters, *, strides, number, count, name):
+        return DomainLowRankSeparableConv2D(
+            filters, self.domains, self.options.rank, strides=strides, dtype=self.dtype, name=name
+        )
+
+    def conv(self, filters, *, strides, name):
+        return DomainLowRankConv2D(
+            filters, self.domains, self.options.rank, strides=strides, dtype=self.dtype, name=name
+        )
+
+    def normalization(self, *, name):
+        return DomainBatchNormalization(self.domains, dtype=self.dtype, name=name)
