@@ -22,7 +22,7 @@ ROOMS = (
     ("tfmdl.evaluation",),
     ("tfmdl.training", "tfmdl.serving"),
     ("tfmdl.export",),
-    ("tfmdl.score", "tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
+    ("tfmdl.api", "tfmdl.score", "tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
     ("train", "eval"),
 )
 
@@ -44,6 +44,7 @@ ENTRY_POINTS = (
 
 # All else runs on any Keras backend.
 MAY_IMPORT_TENSORFLOW = (
+    "tfmdl.api",
     "tfmdl.data",
     "tfmdl.export",
     "tfmdl.serving",

@@ -1,0 +1,188 @@
+"""The program from Python, for notebooks: what the package's own docstring shows."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfmdl import packs as pack_files
+from tfmdl.config import RunConfig
+from tfmdl.data.decode import normalize, window_of_images
+from tfmdl.evaluation.accuracy import Evaluation
+from tfmdl.evaluation.report import Request
+from tfmdl.evaluation.report import evaluate as evaluate_runs
+from tfmdl.model import Architecture
+from tfmdl.serving.source import data_dir_of, from_runs
+from tfmdl.serving.writer import Options, write_export
+from tfmdl.sharing import OPTIONS
+from tfmdl.training import devices, loop
+
+Image = str | os.PathLike | bytes | np.ndarray
+BATCH_SIZE = 64
+_OF_ARCHITECTURE = ("method", "backbone", "width", "blocks_per_stage", *OPTIONS)
+
+
+def train(
+    domain: str | Sequence[str],
+    *,
+    data_dir: str | os.PathLike,
+    workdir: str | os.PathLike,
+    precision: str = "auto",
+    jit_compile: str = "auto",
+    **settings,
+) -> "Classifier":
+    """Trains a trunk, or with `init_from` adds a domain to one, and returns what was trained.
+
+    A run that was interrupted goes on when it is asked for again; one that is finished is returned as it is.
+
+    Args:
+        domain: The domain to train, or several that train a trunk jointly.
+        data_dir: Folder that data_prep/convert.py wrote.
+        workdir: Folder of the run.
+        precision, jit_compile: As the flags of train.py.
+        **settings: The other flags of train.py by their names, those of the method's options among them; a setting that
+            is not given is as there.
+
+    Raises:
+        TypeError: if there is no such setting.
+        FileNotFoundError, ValueError, FloatingPointError: as `tfmdl.training.loop.train`.
+    """
+    architecture = {name: settings.pop(name) for name in _OF_ARCHITECTURE if name in settings}
+    for name in ("packs", "train_splits", "profile_steps"):
+        if settings.get(name) is not None:
+            settings[name] = tuple(settings[name])
+    config = RunConfig(
+        domains=(domain,) if isinstance(domain, str) else tuple(domain),
+        data_dir=str(data_dir),
+        workdir=str(workdir),
+        architecture=Architecture.from_json(architecture),
+        precision=devices.precision_policy(precision),
+        jit_compile=devices.use_xla(jit_compile),
+        **settings,
+    )
+    loop.train(config)
+    return load(workdir)
+
+
+def load(
+    *workdirs: str | os.PathLike,
+    trunk: str | os.PathLike | None = None,
+    packs: Sequence[str | os.PathLike] = (),
+    expert_packs: Sequence[str | os.PathLike] = (),
+) -> "Classifier":
+    """Returns one model of finished runs on one trunk, or of a trunk and packs.
+
+    Args:
+        *workdirs: Folders of runs.
+        trunk: Instead: a run or a file with the trunk.
+        packs: With `trunk`: runs or files with the packs of domains.
+        expert_packs: Runs or packs that soft sharing mixes, if they have moved.
+
+    Raises:
+        FileNotFoundError, ValueError: as `tfmdl.packs.load_model`.
+    """
+    return Classifier(list(map(str, workdirs)), trunk and str(trunk), [*map(str, packs)], [*map(str, expert_packs)])
+
+
+class Classifier:
+    """A trunk and the packs of some domains, as one model.
+
+    Attributes:
+        model: The `tfmdl.model.MultiDomainClassifier`.
+        packs: The domains' packs by name: labels, preprocessing, accuracy on val.
+    """
+
+    def __init__(self, workdirs, trunk, packs, expert_packs):
+        self._parts = (workdirs or None, trunk, packs or None, expert_packs)
+        self.model, loaded = pack_files.load_model(*self._parts[:3], expert_paths=expert_packs)
+        self.packs = {pack.domain: pack for pack in loaded}
+        self._towers = {}
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains."""
+        return self.model.domains
+
+    def predict(self, images: Sequence[Image], domain: str) -> np.ndarray:
+        """Returns probabilities, (images, classes) float32, in the order of `packs[domain].label_names`.
+
+        Args:
+            images: Each the path of a JPEG, PNG, GIF or BMP file, the bytes of one, or its pixels, uint8 (height,
+                width, 3). They are resized and cut as in evaluation.
+            domain: Which domain they are of.
+
+        Raises:
+            ValueError: if there is no such domain, or an image is none, naming it by its path or number.
+            OSError: if a file cannot be read.
+        """
+        self.model.domain_id(domain)
+        if domain not in self._towers:
+            self._towers[domain] = self.model.tower(domain)
+        preprocessing = self.packs[domain].preprocessing
+        probabilities = [np.zeros((0, self.model.num_classes[domain]), "float32")]
+        for start in range(0, len(images), BATCH_SIZE):
+            part = enumerate(images[start : start + BATCH_SIZE], start)
+            windows = [_window(image, number, preprocessing) for number, image in part]
+            inputs = normalize(tf.stack(windows), preprocessing.mean, preprocessing.std)
+            probabilities.append(tf.nn.softmax(self._towers[domain](inputs, training=False)).numpy())
+        return np.concatenate(probabilities)
+
+    def evaluate(
+        self, data_dir: str | os.PathLike, split: str = "val", labels_dir: str | os.PathLike | None = None
+    ) -> dict[str, Evaluation]:
+        """Returns accuracy, loss and confusion by domain on the converted images in `data_dir`.
+
+        Args:
+            data_dir: Folder that data_prep/convert.py wrote.
+            split: "val" or "test".
+            labels_dir: Folder of <domain>_test.json, for a test split without labels.
+
+        Raises:
+            FileNotFoundError, ValueError: if data or labels are missing or are of other classes.
+        """
+        workdirs, trunk, packs, expert_packs = self._parts
+        return evaluate_runs(
+            Request(
+                data_dir=str(data_dir),
+                split=split,
+                workdirs=tuple(workdirs or ()),
+                trunk=trunk,
+                pack_paths=tuple(packs or ()),
+                expert_paths=tuple(expert_packs),
+                labels_dir=labels_dir and str(labels_dir),
+            )
+        )
+
+    def export(self, export_dir: str | os.PathLike, **options) -> pathlib.Path:
+        """Writes a SavedModel for TensorFlow Serving, compares it with this model, and returns its folder.
+
+        Args:
+            export_dir: Folder of all versions.
+            **options: Fields of `tfmdl.serving.writer.Options`.
+
+        Raises:
+            TypeError: if there is no such option.
+            OSError, ValueError: as `tfmdl.serving.writer.write_export`.
+        """
+        workdirs, _, packs, _ = self._parts
+        options.setdefault("data_dir", data_dir_of([*(workdirs or ()), *(packs or ())]))
+        return write_export(from_runs(*self._parts), export_dir, Options(**options)).path
+
+
+def _window(image, number, preprocessing):
+    """Decodes an image and cuts out what evaluation sees of it, uint8 (*size, 3)."""
+    name = image if isinstance(image, str | os.PathLike) else f"image {number}"
+    if isinstance(image, str | os.PathLike):
+        image = pathlib.Path(image).read_bytes()
+    if isinstance(image, bytes):
+        try:
+            image = tf.io.decode_image(image, channels=3, expand_animations=False)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(f"{name}: is no JPEG, PNG, GIF or BMP file that decodes") from error
+    if np.ndim(image) != 3 or image.shape[-1] != 3 or image.dtype != "uint8":
+        shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
+        raise ValueError(f"{name}: pixels must be uint8 (height, width, 3); received {dtype} {shape}")
+    how = (preprocessing.cover_size, preprocessing.size, preprocessing.centre)
+    return window_of_images(tf.convert_to_tensor(image)[None], *how)[0]
