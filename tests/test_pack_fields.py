@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_network import small
 
-from tfmdl.config import MAX_SIDE, Preprocessing
+from tfmdl.data.preprocessing import MAX_SIDE, Preprocessing
 from tfmdl.files import read_tensors, write_tensors
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import read_pack, read_trunk, write_pack, write_trunk

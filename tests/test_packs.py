@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small_network import small
 
-from tfmdl.config import Preprocessing, RunConfig
+from tfmdl.config import RunConfig
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.files import fingerprint, read_tensors, write_json, write_tensors
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import (

@@ -20,7 +20,8 @@ import reprlib
 import numpy as np
 
 import tfmdl
-from tfmdl.config import Preprocessing, load_config
+from tfmdl.config import load_config
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import SHARED, check_name
 from tfmdl.files import fingerprint, read_tensors, write_tensors
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner

@@ -13,9 +13,9 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.config import Preprocessing
 from tfmdl.data import records
 from tfmdl.data.decode import cut_windows, decode_windows, normalize
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.data.record_files import RecordFiles
 
 _UNUSED = ("image/format", "image/class/text")

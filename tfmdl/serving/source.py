@@ -12,7 +12,7 @@ from tfmdl.model import MultiDomainClassifier
 from tfmdl.outside import printable
 from tfmdl.packs import Pack, Trunk, compose, read_packs, read_parts, values_of
 from tfmdl.serving.assets import MANIFEST
-from tfmdl.serving.signatures import most_common_size, size_of_pack
+from tfmdl.serving.signatures import most_common_size
 from tfmdl.serving.versions import newest, read_domain, read_manifest
 from tfmdl.sharing import METHODS
 
@@ -114,7 +114,7 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
             next_id += 1
     ids = {pack.domain: ids[pack.domain] for pack in packs}
     size = tuple(manifest.size)
-    if size not in map(size_of_pack, packs):
+    if all(pack.preprocessing.size != size for pack in packs):
         size = most_common_size(packs)
     model = compose(trunk, packs)
     return Source(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version)
