@@ -144,11 +144,7 @@ def _take_apart(version, manifest):
     base, fingerprint = manifest.base_domain, manifest.trunk_fingerprint
 
     def owned(domain):
-        return {
-            slot: value
-            for slot, value in values_of(model, domain).items()
-            if not (domain == base and model.base_lacks(slot))
-        }
+        return values_of(model, domain, is_base=domain == base)
 
     shared = values_of(model, SHARED)
     # The base domain's own values are the trunk's; where it is not served, nothing else needs them.
