@@ -16,7 +16,7 @@ import tfmdl
 from tfmdl import params
 from tfmdl.data.records import DatasetInfo, converted_domains
 from tfmdl.files import write_json
-from tfmdl.serving.check import Request
+from tfmdl.serving.check import SampleRequest
 from tfmdl.serving.limits import RULES
 from tfmdl.serving.signatures import SERVING_DEFAULT
 
@@ -110,7 +110,7 @@ An image file that could cost more than a photo does is refused before it is dec
     (folder / "assets" / "MODEL_CARD.md").write_text(text)
 
 
-def write_warmup(folder: pathlib.Path, requests: list[Request]) -> list[Request]:
+def write_warmup(folder: pathlib.Path, requests: list[SampleRequest]) -> list[SampleRequest]:
     """Writes requests for every signature, which TensorFlow Serving sends itself when it loads the export.
 
     Args:

@@ -21,7 +21,7 @@ from tfmdl.files import write_json
 from tfmdl.serving.assets import domain_facts
 from tfmdl.serving.network import FoldedClassifier
 from tfmdl.serving.samples import live_answers, samples_of
-from tfmdl.serving.source import Source
+from tfmdl.serving.source import ExportSource
 from tfmdl.serving.versions import naming
 from tfmdl.serving.writer import Options
 
@@ -46,7 +46,9 @@ class LiteRtFile:
     difference: float
 
 
-def write_litert(source: Source, export_dir: str | os.PathLike, options: Options | None = None) -> list[LiteRtFile]:
+def write_litert(
+    source: ExportSource, export_dir: str | os.PathLike, options: Options | None = None
+) -> list[LiteRtFile]:
     """Writes the one domain of a source, float32 and int8, each checked before it takes its name.
 
     Raises:

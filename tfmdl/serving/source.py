@@ -18,7 +18,7 @@ from tfmdl.sharing import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ExportSource:
     """A model to export, and what has to stay as it was.
 
     Attributes:
@@ -60,17 +60,17 @@ def from_runs(
     trunk: str | None = None,
     pack_paths: list[str] | None = None,
     expert_paths: list[str] | None = None,
-) -> Source:
-    """Returns the `Source` of finished runs, or of a trunk and packs; arguments and errors as `packs.load_model`."""
+) -> ExportSource:
+    """Returns what finished runs, or a trunk and packs, give to export; arguments and errors as `packs.load_model`."""
     trunk, packs, expert_packs = read_parts(workdirs, trunk, pack_paths, expert_paths)
     model = compose(trunk, packs, expert_packs=expert_packs)
     ids = {domain: number for number, domain in enumerate(model.domains)}
     size = most_common_size(packs)
-    return Source(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, len(ids), size)
+    return ExportSource(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, len(ids), size)
 
 
-def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[str] = ()) -> Source:
-    """Returns an earlier export as a `Source`, with the domains of some runs added and some domains removed.
+def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[str] = ()) -> ExportSource:
+    """Returns an earlier export as an `ExportSource`, with the domains of some runs added and some domains removed.
 
     Args:
         path: Folder of all versions, of which the newest is taken, or of one.
@@ -117,7 +117,7 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
     if all(pack.preprocessing.size != size for pack in packs):
         size = most_common_size(packs)
     model = compose(trunk, packs)
-    return Source(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version)
+    return ExportSource(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version)
 
 
 def data_dir_of(paths) -> str | None:
