@@ -78,6 +78,7 @@ OF_PACKS = [
     ("trunk_fingerprint", "0" * 63),
     ("trunk_fingerprint", None),
     ("experts", 5),
+    ("experts", [EXPERT]),  # of a method that mixes none
     ("experts", [EXPERT | {"domain": "a/b"}]),
     ("experts", [EXPERT | {"fingerprint": "none"}]),
     ("experts", [EXPERT | {"path": 5}]),
