@@ -26,9 +26,9 @@ def domains_of(data_dir):
 
 def ours(data_dir, batch, batches, mixed):
     """Batches of ten domains, mixed or taken for one."""
-    from tfmdl.config import Preprocessing
     from tfmdl.data import records
     from tfmdl.data.pipeline import Source, TrainPipeline
+    from tfmdl.data.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(72, 72, 64, 64, (0.48, 0.45, 0.4), (0.22, 0.22, 0.22))
     sources = [

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from tfmdl.serving.remote import GrpcClient, RefusedError, RestClient
 from tfmdl.serving.samples import samples_of
-from tfmdl.serving.signatures import pixel_names, size_of_pack
+from tfmdl.serving.signatures import pixel_names
 from tfmdl.serving.source import from_runs
 from tfmdl.serving.writer import Options, write_export
 
@@ -43,7 +43,7 @@ REASONS = ("is no JPEG", "is no JPEG", "is damaged", "has 65536x65536 pixels")
 
 def soak(path, source, samples, requests):
     """Sends requests from four clients, half by REST and half by gRPC, and tells what became of them."""
-    mixable = [pack for pack in source.packs if size_of_pack(pack) == source.size]
+    mixable = [pack for pack in source.packs if pack.preprocessing.size == source.size]
     files = [(pack.domain, sample.encoded) for pack in mixable for sample in samples[pack.domain]]
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     domains, encoded = zip(*files, strict=True)
@@ -132,7 +132,7 @@ def latency(path, folded, source, samples, repeats):
     table.add_column("export, signature")
     for batch in BATCHES:
         table.add_column(f"batch {batch}", justify="right")
-    mixable = [pack for pack in source.packs if size_of_pack(pack) == source.size]
+    mixable = [pack for pack in source.packs if pack.preprocessing.size == source.size]
     first = source.packs[0]
     for name, version, domains in (
         (f"{len(source.packs)} domains", path, [pack.domain for pack in mixable]),

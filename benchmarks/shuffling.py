@@ -20,8 +20,8 @@ def correlation(sources):
     """Coefficients of correlation, without sign, of the places that the images of `sources`, lists of files, take."""
     import numpy as np
 
-    from tfmdl.config import Preprocessing
     from tfmdl.data.pipeline import Source, TrainPipeline
+    from tfmdl.data.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(1, 1, 1, 1, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     sources = [Source("drawn", tuple(paths), FILE * len(paths), preprocessing) for paths in sources]

@@ -14,7 +14,7 @@ from data_prep.ordered import map_ordered
 from data_prep.plan import DataError, check_known
 from data_prep.progress import progress_line
 from data_prep.sources.stores import file_sha256
-from tfmdl.data.records import FEATURES, INFO_FILE, UNKNOWN_LABEL, DatasetInfo, Shard, converted_domains
+from tfmdl.data.records import FIELDS, INFO_FILE, UNKNOWN_LABEL, DatasetInfo, Shard, converted_domains
 from tfmdl.outside import printable
 
 _BATCH_RECORDS = 64
@@ -172,7 +172,7 @@ class _Record(NamedTuple):
 def _read_records(serialized: np.ndarray) -> list[_Record | str]:
     """Returns the contents of each record, or what is wrong with it."""
     try:
-        features = {key: value.numpy() for key, value in tf.io.parse_example(serialized, FEATURES).items()}
+        features = {key: value.numpy() for key, value in tf.io.parse_example(serialized, FIELDS).items()}
     except tf.errors.OpError as error:
         if len(serialized) > 1:
             return [record for one in serialized for record in _read_records(np.array([one]))]

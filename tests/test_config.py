@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tfmdl.config import MAY_DIFFER, Preprocessing, RunConfig, differences, load_config
+from tfmdl.config import MAY_DIFFER, RunConfig, differences, load_config
 from tfmdl.files import write_json
 from tfmdl.model import Architecture
 from tfmdl.sharing.soft_sharing import SoftSharing
@@ -53,24 +53,6 @@ def test_a_configuration_that_names_options_of_other_methods():
     fields["architecture"]["soft_layers"] = "first:3"
     with pytest.raises(ValueError, match="pointwise_sharing has no option --soft_layers, .*'first:3'"):
         RunConfig.from_json(fields)
-
-
-def test_preprocessing_json_round_trip():
-    preprocessing = Preprocessing(18, 36, 16, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 20, 40)
-    assert Preprocessing.from_json(json.loads(json.dumps(dataclasses.asdict(preprocessing)))) == preprocessing
-
-
-def test_preprocessing_from_before_evaluation_saw_less_than_all():
-    fields = dataclasses.asdict(Preprocessing(18, 36, 16, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
-    del fields["cover_height"], fields["cover_width"]
-    assert Preprocessing.from_json(fields).cover_size == (18, 36)
-
-
-@pytest.mark.parametrize("sizes", [(0, 8, 8, 8, 8, 8), (8, 8, 8, 9, 8, 8), (8, 9, 8, 8, 8, 8)])
-def test_an_image_is_not_larger_than_what_it_is_cut_out_of(sizes):
-    height, width, train_height, train_width, cover_height, cover_width = sizes
-    with pytest.raises(ValueError, match="must be positive and at most `cover_"):
-        Preprocessing(height, width, train_height, train_width, (0.5,) * 3, (0.2,) * 3, cover_height, cover_width)
 
 
 def test_differences_name_the_flags_that_make_another_run():

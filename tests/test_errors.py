@@ -17,7 +17,8 @@ from small_network import small
 
 from tfmdl.campaign.plan import CampaignConfig, claim, plan
 from tfmdl.cli import report_errors, table_console
-from tfmdl.config import Preprocessing, RunConfig
+from tfmdl.config import RunConfig
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.evaluation.decathlon import read_percentages
 from tfmdl.evaluation.report import Request, evaluate
 from tfmdl.evaluation.submission import read_labels, write_submission

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROOMS = (
     ("tfmdl", "tfmdl.quiet", "tfmdl.domains", "tfmdl.outside", "tfmdl.published"),
     ("tfmdl.cli", "tfmdl.files", "tfmdl.typed"),
+    ("tfmdl.data",),
     ("tfmdl.layers",),
     ("tfmdl.sharing",),
     ("tfmdl.backbones",),
@@ -18,13 +19,16 @@ ROOMS = (
     ("tfmdl.option_flags",),
     ("tfmdl.recipes", "tfmdl.params"),
     ("tfmdl.config",),
-    ("tfmdl.data", "tfmdl.packs"),
+    ("tfmdl.packs",),
     ("tfmdl.evaluation",),
     ("tfmdl.training", "tfmdl.serving"),
     ("tfmdl.export",),
     ("tfmdl.api", "tfmdl.score", "tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
     ("train", "eval"),
 )
+
+# What makes the network, and so imports Keras.
+NETWORK = ("tfmdl.layers", "tfmdl.sharing", "tfmdl.backbones", "tfmdl.model")
 
 # Command lines: the only modules that know of flags.
 ENTRY_POINTS = (
@@ -87,6 +91,18 @@ def imports(module):
     return found
 
 
+def reached(module):
+    """Returns all modules of the project that are imported when `module` is, itself and its packages among them."""
+    found, ahead = set(), [module]
+    while ahead:
+        name = ahead.pop()
+        if name in SOURCES and name not in found:
+            found.add(name)
+            ahead += imports(name)
+            ahead += [name[:end] for end, character in enumerate(name) if character == "."]
+    return found
+
+
 def inside(module, rooms):
     return any(module == room or (room != "tfmdl" and module.startswith(f"{room}.")) for room in rooms)
 
@@ -109,6 +125,12 @@ def test_imports_run_one_way(module):
                 f"{module} imports {imported}"
             )
         assert not imported.startswith("data_prep") or module == "tfmdl.demo", f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if inside(name, ("tfmdl.data",))])
+def test_reading_images_needs_no_network(module):
+    network = [name for name in reached(module) if inside(name, NETWORK)]
+    assert not network, f"{module} imports {', '.join(network)}, by itself or by what it imports"
 
 
 @pytest.mark.parametrize("module", SOURCES)

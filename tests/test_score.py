@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tfmdl.config import Preprocessing
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.evaluation.decathlon import read_percentages
 from tfmdl.model import Architecture, MultiDomainClassifier
 from tfmdl.packs import write_pack

@@ -10,9 +10,9 @@ import tensorflow as tf
 from PIL import Image
 from small_domains import CLASSES, SIZES, encode, write_domain
 
-from tfmdl.config import Preprocessing
 from tfmdl.data import records
 from tfmdl.data.pipeline import Source, TrainPipeline, evaluation_batches, naming_bad_records
+from tfmdl.data.preprocessing import Preprocessing
 
 STATISTICS = {"base": (0.5, 0.2), "ucf101": (0.3, 0.4), "tiny": (0.7, 0.1)}
 
@@ -57,13 +57,13 @@ def stored(source):
 
 def expected(pixels, preprocessing):
     """Evaluation in numpy and Pillow: resize to cover, centre crop, the centre of that, normalise."""
-    height, width = preprocessing.cover_size
+    (height, width), (crop_height, crop_width) = preprocessing.cover_size, preprocessing.size
     scale = max(height / pixels.height, width / pixels.width)
     if scale != 1:
         pixels = pixels.resize((round(pixels.width * scale), round(pixels.height * scale)), Image.Resampling.BILINEAR)
-    top = (pixels.height - height) // 2 + (height - preprocessing.height) // 2
-    left = (pixels.width - width) // 2 + (width - preprocessing.width) // 2
-    crop = np.asarray(pixels)[top : top + preprocessing.height, left : left + preprocessing.width]
+    top = (pixels.height - height) // 2 + (height - crop_height) // 2
+    left = (pixels.width - width) // 2 + (width - crop_width) // 2
+    crop = np.asarray(pixels)[top : top + crop_height, left : left + crop_width]
     return (crop / 255 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfmdl.data.records import FEATURES, DatasetInfo
+from tfmdl.data.records import FIELDS, DatasetInfo
 
 
 def read_split(data_dir, domain: str, split: str) -> list[dict]:
@@ -10,7 +10,7 @@ def read_split(data_dir, domain: str, split: str) -> list[dict]:
     paths = DatasetInfo.load(data_dir, domain).shard_paths(data_dir, split)
     records = []
     for serialized in tf.data.TFRecordDataset(paths):
-        parsed = tf.io.parse_single_example(serialized, FEATURES)
+        parsed = tf.io.parse_single_example(serialized, FIELDS)
         records.append({key.removeprefix("image/"): value.numpy() for key, value in parsed.items()})
     return records
 

@@ -13,7 +13,8 @@ import pytest
 from small_domains import CLASSES, SIZES
 from small_network import small
 
-from tfmdl.config import Preprocessing, RunConfig
+from tfmdl.config import RunConfig
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.report import Request, evaluate
 from tfmdl.files import read_tensors, write_json, write_tensors

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.config import Preprocessing
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.model import Architecture, MultiDomainClassifier
 from tfmdl.packs import write_pack, write_trunk
 

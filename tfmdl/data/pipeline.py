@@ -13,13 +13,13 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.config import Preprocessing
 from tfmdl.data import python_reader, records
 from tfmdl.data.decode import cut_windows, decode_windows, normalize
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.data.record_files import RecordFiles
 
 _UNUSED = ("image/format", "image/class/text")
-_FEATURES = {key: feature for key, feature in records.FEATURES.items() if key not in _UNUSED}
+_FIELDS = {key: field for key, field in records.FIELDS.items() if key not in _UNUSED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,12 +266,12 @@ def _random_offsets(seed, slack):
 
 def _decode(record, cover, window, offset):
     """Decodes a batch of records, string (batch,), to the windows that `decode_windows` describes."""
-    features = tf.io.parse_example(record, _FEATURES)
-    height, width = (tf.cast(features[f"image/{side}"], tf.int32) for side in ("height", "width"))
+    fields = tf.io.parse_example(record, _FIELDS)
+    height, width = (tf.cast(fields[f"image/{side}"], tf.int32) for side in ("height", "width"))
     return {
-        "image": decode_windows(features["image/encoded"], height, width, cover, window, offset),
-        "label": tf.cast(features["image/class/label"], tf.int32),
-        "image_id": features["image/source_id"],
+        "image": decode_windows(fields["image/encoded"], height, width, cover, window, offset),
+        "label": tf.cast(fields["image/class/label"], tf.int32),
+        "image_id": fields["image/source_id"],
     }
 
 

@@ -1,4 +1,4 @@
-"""What a converted domain looks like on disk: the features of a record, and `dataset_info.json`.
+"""What a converted domain looks like on disk: the fields of a record, and `dataset_info.json`.
 
 Written by data_prep/, read by tfmdl/data/: the layout is defined here and nowhere else.
 
@@ -30,8 +30,8 @@ _OWN_HASH = "sha256"  # the field of INFO_FILE that vouches for all others
 _MAX_INFO_BYTES = 1 << 28
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-# Key names are those of TensorFlow's image classification datasets.
-FEATURES = {
+# Of a record. Key names are those of TensorFlow's image classification datasets.
+FIELDS = {
     "image/encoded": tf.io.FixedLenFeature([], tf.string),
     "image/format": tf.io.FixedLenFeature([], tf.string),
     "image/height": tf.io.FixedLenFeature([], tf.int64),
@@ -45,24 +45,24 @@ FEATURES = {
 def serialize_example(
     *, encoded: bytes, image_format: str, height: int, width: int, label: int, text: str, image_id: int
 ) -> bytes:
-    """Returns one serialized `tf.train.Example` of `FEATURES`, the same bytes every time."""
+    """Returns one serialized `tf.train.Example` of `FIELDS`, the same bytes every time."""
 
     example = tf.train.Example()
-    features = example.features.feature
+    fields = example.features.feature
     for key, content in (
         ("image/encoded", encoded),
         ("image/format", image_format.encode()),
         ("image/class/text", text.encode()),
     ):
-        features[key].bytes_list.value.append(content)
+        fields[key].bytes_list.value.append(content)
     for key, number in (
         ("image/height", height),
         ("image/width", width),
         ("image/class/label", label),
         ("image/source_id", image_id),
     ):
-        features[key].int64_list.value.append(number)
-    # The features are a map, whose order would otherwise change from process to process.
+        fields[key].int64_list.value.append(number)
+    # The fields are a map, whose order would otherwise change from process to process.
     return example.SerializeToString(deterministic=True)
 
 

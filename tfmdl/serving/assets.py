@@ -16,9 +16,9 @@ import tfmdl
 from tfmdl import params
 from tfmdl.data.records import DatasetInfo, converted_domains
 from tfmdl.files import write_json
-from tfmdl.serving.check import Request
+from tfmdl.serving.check import SampleRequest
 from tfmdl.serving.limits import RULES
-from tfmdl.serving.signatures import SERVING_DEFAULT, size_of_pack
+from tfmdl.serving.signatures import SERVING_DEFAULT
 
 MANIFEST = "assets/export.json"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
@@ -75,7 +75,7 @@ def write_model_card(
             images = f"{splits['train'].num_examples:,}" if "train" in splits else "none"
         accuracy = "not measured" if pack.accuracy is None else f"{100 * pack.accuracy:.1f} %"
         own = counted.own[pack.domain] + counted.classifier[pack.domain]
-        height, width = size_of_pack(pack)
+        height, width = pack.preprocessing.size
         rows.append(
             f"| {pack.domain} | {len(pack.label_names):,} | {images} | {accuracy} | {height}x{width} | {own:,} |"
         )
@@ -110,7 +110,7 @@ An image file that could cost more than a photo does is refused before it is dec
     (folder / "assets" / "MODEL_CARD.md").write_text(text)
 
 
-def write_warmup(folder: pathlib.Path, requests: list[Request]) -> list[Request]:
+def write_warmup(folder: pathlib.Path, requests: list[SampleRequest]) -> list[SampleRequest]:
     """Writes requests for every signature, which TensorFlow Serving sends itself when it loads the export.
 
     Args:

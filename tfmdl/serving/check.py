@@ -15,12 +15,12 @@ _TINY = float(np.finfo("float32").tiny)  # what differences are taken relative t
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """One request for a signature, and what it should be answered.
+class SampleRequest:
+    """Samples as one request to a signature, and what it should be answered.
 
     Attributes:
         signature: Name of the signature.
-        inputs: Arrays by name, a row an image.
+        inputs: Arrays by name, one row per image.
         packs: The pack of each row's domain.
         wanted: By row, probabilities of the live model; for the signature of the features, its features.
     """
@@ -30,14 +30,14 @@ class Request:
     packs: list[Pack]
     wanted: list[np.ndarray]
 
-    def rows(self, chosen) -> "Request":
+    def rows(self, chosen) -> "SampleRequest":
         """Returns the request with some of its rows only."""
         inputs = {name: value[chosen] for name, value in self.inputs.items()}
         packs, wanted = ([values[row] for row in chosen] for values in (self.packs, self.wanted))
-        return Request(self.signature, inputs, packs, wanted)
+        return SampleRequest(self.signature, inputs, packs, wanted)
 
 
-def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list[Request]:
+def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list[SampleRequest]:
     """Returns requests for every signature, which together send it all samples that it takes.
 
     Args:
@@ -54,7 +54,7 @@ def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list
             dtype = "uint8" if name.endswith("_uint8") else "float32"
             # Images differ in size: a batch is of one.
             for sample, wanted in zip(own, of_pixels, strict=True):
-                requests.append(Request(name, {"image": sample.whole[None].astype(dtype)}, [pack], [wanted]))
+                requests.append(SampleRequest(name, {"image": sample.whole[None].astype(dtype)}, [pack], [wanted]))
         if pack in served.mixable:
             mixed += zip([pack] * len(own), own, features, of_files, strict=True)
     # In an order as clients may have it.
@@ -64,16 +64,16 @@ def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list
     domain_id = np.array([served.ids[pack.domain] for pack in packs], "int32")
     files = {"image_bytes": np.array([sample.encoded for sample in sent], object), "domain": domain}
     examples = {"examples": np.array([_example(sample) for sample in sent], object), "domain": domain}
-    requests.append(Request(SERVING_DEFAULT, files, packs, probabilities))
-    requests.append(Request(TF_EXAMPLE, examples, packs, probabilities))
-    requests.append(Request(FEATURES, files, packs, features))
+    requests.append(SampleRequest(SERVING_DEFAULT, files, packs, probabilities))
+    requests.append(SampleRequest(TF_EXAMPLE, examples, packs, probabilities))
+    requests.append(SampleRequest(FEATURES, files, packs, features))
     for name, dtype in zip(SERVE_IMAGES, ("float32", "uint8"), strict=True):
         pixels = np.stack([sample.window for sample in sent]).astype(dtype)
-        requests.append(Request(name, {"image": pixels, "domain_id": domain_id}, packs, probabilities))
+        requests.append(SampleRequest(name, {"image": pixels, "domain_id": domain_id}, packs, probabilities))
     return requests
 
 
-def ask(signatures, request: Request) -> dict[str, np.ndarray]:
+def ask(signatures, request: SampleRequest) -> dict[str, np.ndarray]:
     """Returns what the signature of a loaded export answers.
 
     Raises:
@@ -86,7 +86,7 @@ def ask(signatures, request: Request) -> dict[str, np.ndarray]:
         raise ValueError(f"signature {request.signature!r} refuses a sample: {reason_of(error.message)}") from error
 
 
-def largest_difference(signatures, requests: list[Request]) -> float:
+def largest_difference(signatures, requests: list[SampleRequest]) -> float:
     """Returns by how much probabilities of a loaded export differ from those that are wanted, at most.
 
     Raises:
@@ -96,7 +96,7 @@ def largest_difference(signatures, requests: list[Request]) -> float:
     return max(_difference(request, ask(signatures, request)) for request in requests if request.signature != FEATURES)
 
 
-def features_difference(signatures, requests: list[Request]) -> float:
+def features_difference(signatures, requests: list[SampleRequest]) -> float:
     """Returns by how much features differ from those that are wanted, at most, relative to the largest of the domain's.
 
     Raises:
@@ -115,7 +115,7 @@ def features_difference(signatures, requests: list[Request]) -> float:
     return max((float(apart[domain] / scale[domain]) for domain in apart), default=0.0)
 
 
-def check_unchanged(before, after, requests: list[Request]) -> None:
+def check_unchanged(before, after, requests: list[SampleRequest]) -> None:
     """Compares the answers of two loaded exports to requests for domains that both serve.
 
     Raises:

@@ -59,11 +59,11 @@ def decode_rows(encoded, domain, cover, size, offset):
 
 def encoded_images(examples):
     """Returns the image files in serialized `tf.train.Example`s of `tfmdl.data.records`, string (rows,)."""
-    features = {ENCODED: tf.io.FixedLenFeature([], tf.string, default_value="")}
+    fields = {ENCODED: tf.io.FixedLenFeature([], tf.string, default_value="")}
 
     def parse(row):
         # Not the size that the example tells: it need not be true.
-        return row, tf.io.parse_single_example(examples[row], features)[ENCODED]
+        return row, tf.io.parse_single_example(examples[row], fields)[ENCODED]
 
     whole, (encoded,) = _survivors(parse, tf.size(examples, tf.int64), (tf.constant(""),))
     encoded = refuse_rows(encoded, ~whole, lambda row: f"is no tf.train.Example with one string in {ENCODED}")

@@ -21,8 +21,7 @@ from tfmdl.files import write_json
 from tfmdl.serving.assets import domain_facts
 from tfmdl.serving.network import FoldedClassifier
 from tfmdl.serving.samples import live_answers, samples_of
-from tfmdl.serving.signatures import size_of_pack
-from tfmdl.serving.source import Source
+from tfmdl.serving.source import ExportSource
 from tfmdl.serving.versions import naming
 from tfmdl.serving.writer import Options
 
@@ -47,7 +46,9 @@ class LiteRtFile:
     difference: float
 
 
-def write_litert(source: Source, export_dir: str | os.PathLike, options: Options | None = None) -> list[LiteRtFile]:
+def write_litert(
+    source: ExportSource, export_dir: str | os.PathLike, options: Options | None = None
+) -> list[LiteRtFile]:
     """Writes the one domain of a source, float32 and int8, each checked before it takes its name.
 
     Raises:
@@ -91,13 +92,14 @@ def write_litert(source: Source, export_dir: str | os.PathLike, options: Options
 
 def _converted(model, pack, precision):
     network = FoldedClassifier(model)
-    mean, std = pack.preprocessing.mean, pack.preprocessing.std
+    preprocessing = pack.preprocessing
 
     @tf.function(
-        autograph=False, input_signature=[tf.TensorSpec((1, *size_of_pack(pack), 3), tf.float32, name="image")]
+        autograph=False, input_signature=[tf.TensorSpec((1, *preprocessing.size, 3), tf.float32, name="image")]
     )
     def classify(image):
-        logits = network.head(network.features(normalize(image, mean, std), pack.domain), domain=pack.domain)
+        image = normalize(image, preprocessing.mean, preprocessing.std)
+        logits = network.head(network.features(image, pack.domain), domain=pack.domain)
         return {"probability": tf.nn.softmax(logits)}
 
     module = tf.Module()

@@ -100,8 +100,8 @@ def _read(pack, data_dir, count):
     # Some at a distance from each other: the first ones may be of one class.
     every = max(1, info.splits[split].num_examples // count)
     records = tf.data.TFRecordDataset(info.shard_paths(data_dir, split)).shard(every, 0).take(count)
-    features = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
-    return [tf.io.parse_single_example(record, features)[ENCODED].numpy() for record in records]
+    fields = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
+    return [tf.io.parse_single_example(record, fields)[ENCODED].numpy() for record in records]
 
 
 def _draw(random, count):

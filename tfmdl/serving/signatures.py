@@ -66,7 +66,7 @@ class Served:
     @property
     def mixable(self) -> tuple[Pack, ...]:
         """The packs whose domains share a batch: those that are evaluated at `size`."""
-        return tuple(pack for pack in self.packs if size_of_pack(pack) == self.size)
+        return tuple(pack for pack in self.packs if pack.preprocessing.size == self.size)
 
     @property
     def top(self) -> int:
@@ -74,14 +74,9 @@ class Served:
         return min(TOP, max(len(pack.label_names) for pack in self.mixable))
 
 
-def size_of_pack(pack: Pack) -> tuple[int, int]:
-    """Returns height and width that images of the pack's domain are evaluated at."""
-    return pack.preprocessing.size
-
-
 def most_common_size(packs) -> tuple[int, int]:
     """Returns the size that most of the packs' domains are evaluated at; of equals the first."""
-    sizes = Counter(map(size_of_pack, packs))
+    sizes = Counter(pack.preprocessing.size for pack in packs)
     return max(sizes, key=sizes.get)
 
 
@@ -144,7 +139,7 @@ def file_signatures(served: Served, features_of) -> dict:
         """Returns which of `names` each row's domain is."""
         for pack in elsewhere:
             reason = (
-                f"domain [{pack.domain}] is seen at {_pixels(size_of_pack(pack))} pixels, not at "
+                f"domain [{pack.domain}] is seen at {_pixels(pack.preprocessing.size)} pixels, not at "
                 f"{_pixels(served.size)}: ask signature {pixel_names(pack.domain)[0]}"
             )
             domain = refuse_rows(domain, domain == pack.domain, lambda row, reason=reason: reason)
@@ -239,8 +234,8 @@ def mixed_pixel_signatures(served: Served, features_of) -> dict:
 
 def pixel_signatures(model, pack: Pack) -> dict:
     """Returns the signatures for pixels of one domain, of any size, float32 and uint8, by name."""
-    domain, size = pack.domain, size_of_pack(pack)
-    mean, std, cover = pack.preprocessing.mean, pack.preprocessing.std, pack.preprocessing.cover_size
+    domain, preprocessing = pack.domain, pack.preprocessing
+    size, cover, centre = preprocessing.size, preprocessing.cover_size, preprocessing.centre
     shape = (None, None, None, 3)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
@@ -258,10 +253,10 @@ def pixel_signatures(model, pack: Pack) -> dict:
         )
         image = tf.cond(
             rows > 0,
-            lambda: window_of_images(image, cover, size, pack.preprocessing.centre),
+            lambda: window_of_images(image, cover, size, centre),
             lambda: tf.zeros((1, *size, 3), tf.uint8),
         )
-        image = normalize(tf.ensure_shape(image, (None, *size, 3)), mean, std)
+        image = normalize(tf.ensure_shape(image, (None, *size, 3)), preprocessing.mean, preprocessing.std)
         logits = model.head(model.features(image, domain), domain=domain)
         probability, class_id = _best(logits, min(TOP, len(pack.label_names)))
         label = tf.gather(tf.constant(pack.label_names), class_id)

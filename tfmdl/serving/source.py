@@ -12,13 +12,13 @@ from tfmdl.model import MultiDomainClassifier
 from tfmdl.outside import printable
 from tfmdl.packs import Pack, Trunk, compose, read_packs, read_parts, values_of
 from tfmdl.serving.assets import MANIFEST
-from tfmdl.serving.signatures import most_common_size, size_of_pack
+from tfmdl.serving.signatures import most_common_size
 from tfmdl.serving.versions import newest, read_domain, read_manifest
 from tfmdl.sharing import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ExportSource:
     """A model to export, and what has to stay as it was.
 
     Attributes:
@@ -60,17 +60,17 @@ def from_runs(
     trunk: str | None = None,
     pack_paths: list[str] | None = None,
     expert_paths: list[str] | None = None,
-) -> Source:
-    """Returns the `Source` of finished runs, or of a trunk and packs; arguments and errors as `packs.load_model`."""
+) -> ExportSource:
+    """Returns what finished runs, or a trunk and packs, give to export; arguments and errors as `packs.load_model`."""
     trunk, packs, expert_packs = read_parts(workdirs, trunk, pack_paths, expert_paths)
     model = compose(trunk, packs, expert_packs=expert_packs)
     ids = {domain: number for number, domain in enumerate(model.domains)}
     size = most_common_size(packs)
-    return Source(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, len(ids), size)
+    return ExportSource(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, len(ids), size)
 
 
-def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[str] = ()) -> Source:
-    """Returns an earlier export as a `Source`, with the domains of some runs added and some domains removed.
+def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[str] = ()) -> ExportSource:
+    """Returns an earlier export as an `ExportSource`, with the domains of some runs added and some domains removed.
 
     Args:
         path: Folder of all versions, of which the newest is taken, or of one.
@@ -114,10 +114,10 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
             next_id += 1
     ids = {pack.domain: ids[pack.domain] for pack in packs}
     size = tuple(manifest.size)
-    if size not in map(size_of_pack, packs):
+    if all(pack.preprocessing.size != size for pack in packs):
         size = most_common_size(packs)
     model = compose(trunk, packs)
-    return Source(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version)
+    return ExportSource(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version)
 
 
 def data_dir_of(paths) -> str | None:
@@ -144,11 +144,7 @@ def _take_apart(version, manifest):
     base, fingerprint = manifest.base_domain, manifest.trunk_fingerprint
 
     def owned(domain):
-        return {
-            slot: value
-            for slot, value in values_of(model, domain).items()
-            if not (domain == base and model.base_lacks(slot))
-        }
+        return values_of(model, domain, is_base=domain == base)
 
     shared = values_of(model, SHARED)
     # The base domain's own values are the trunk's; where it is not served, nothing else needs them.

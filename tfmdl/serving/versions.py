@@ -10,7 +10,7 @@ import tempfile
 import tensorflow as tf
 
 from tfmdl import files
-from tfmdl.config import Preprocessing
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import check_name
 from tfmdl.model import Architecture
 from tfmdl.outside import parse_json, printable

@@ -11,7 +11,7 @@ from tfmdl.serving.check import ask, check_unchanged, features_difference, large
 from tfmdl.serving.network import PRECISIONS, FoldedClassifier
 from tfmdl.serving.samples import samples_of
 from tfmdl.serving.signatures import Served, build_module
-from tfmdl.serving.source import Source
+from tfmdl.serving.source import ExportSource
 from tfmdl.serving.versions import new_version, prune
 
 # By which probabilities may differ from the live model's. Folding reorders float32 arithmetic; bfloat16 has 8 bits.
@@ -78,7 +78,7 @@ class Export:
     deleted: list[pathlib.Path]
 
 
-def write_export(source: Source, export_dir: str | os.PathLike, options: Options = Options()) -> Export:
+def write_export(source: ExportSource, export_dir: str | os.PathLike, options: Options = Options()) -> Export:
     """Writes one version of a served model.
 
     Args:

@@ -10,10 +10,11 @@ import numpy as np
 
 import tfmdl
 from tfmdl import packs
-from tfmdl.config import CONFIG_FILE, Preprocessing, RunConfig, differences, load_config
+from tfmdl.config import CONFIG_FILE, RunConfig, differences, load_config
 from tfmdl.data import records
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import Source, TrainPipeline, map_in_order, naming_bad_records
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import published
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone

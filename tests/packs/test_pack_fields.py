@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_network import small
 
-from tfmdl.config import MAX_SIDE, Preprocessing
+from tfmdl.data.preprocessing import MAX_SIDE, Preprocessing
 from tfmdl.files import read_tensors, write_tensors
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import read_pack, read_trunk, write_pack, write_trunk
@@ -78,6 +78,7 @@ OF_PACKS = [
     ("trunk_fingerprint", "0" * 63),
     ("trunk_fingerprint", None),
     ("experts", 5),
+    ("experts", [EXPERT]),  # of a method that mixes none
     ("experts", [EXPERT | {"domain": "a/b"}]),
     ("experts", [EXPERT | {"fingerprint": "none"}]),
     ("experts", [EXPERT | {"path": 5}]),
