@@ -30,7 +30,7 @@ def images(data_dir):
     """Image files and labels of the val split of "tiny"."""
     info = records.DatasetInfo.load(data_dir, "tiny")
     parsed = [
-        tf.io.parse_single_example(record, records.FEATURES)
+        tf.io.parse_single_example(record, records.FIELDS)
         for record in tf.data.TFRecordDataset(info.shard_paths(data_dir, "val"))
     ]
     return [each["image/encoded"].numpy() for each in parsed], [int(each["image/class/label"]) for each in parsed]

@@ -211,7 +211,8 @@ def write_pack(
         tensors=values_of(model, domain, is_base=base),
         experts=tuple(experts),
     )
-    header = {**dataclasses.asdict(dataclasses.replace(pack, tensors={})), "architecture": pack.architecture.to_json()}
+    header = dataclasses.asdict(dataclasses.replace(pack, tensors={}))
+    header["architecture"] = pack.architecture.to_json()
     del header["path"], header["tensors"]
     write_tensors(path, pack.tensors, {"kind": "pack", **header, "tool_version": tfmdl.__version__})
 
