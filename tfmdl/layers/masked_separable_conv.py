@@ -48,8 +48,7 @@ class DomainMaskedSeparableConv2D(DomainSeparableConv2D):
 
     def call(self, inputs, domain):
         depthwise, pointwise = (
-            masked(half.kernel.select(domain), mask.select(domain))
-            for half, mask in self._masked_halves
+            masked(half.kernel.select(domain), mask.select(domain)) for half, mask in self._masked_halves
         )
         if len(depthwise.shape) == 5:
             depthwise = ops.moveaxis(depthwise, 0, 2)
