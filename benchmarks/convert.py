@@ -18,7 +18,8 @@ flags.DEFINE_string("input_dir", None, "Folder of a decathlon with archives of d
 
 def ours(input_dir):
     """All domains, from archives to records."""
-    from data_prep.conversion import ConvertConfig, convert
+    from data_prep.config import ConvertConfig
+    from data_prep.conversion import convert
     from data_prep.plan import SPLITS
     from tfmdl.data import records
 

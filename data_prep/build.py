@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 import tfmdl
-from data_prep.conversion import ConvertConfig
+from data_prep.config import ConvertConfig
 from data_prep.images import CheckedImage, PixelSums, prepare_images
 from data_prep.ordered import map_ordered
 from data_prep.plan import BadImage, DataError, Plan, RawImage, refuse

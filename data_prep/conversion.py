@@ -1,11 +1,9 @@
-"""The converter: its options, and the loop over domains."""
+"""The converter: the loop over domains."""
 
-import dataclasses
 import importlib
-import pathlib
 
-from data_prep.plan import SPLITS, DataError
-from tfmdl.outside import is_utf8
+from data_prep.config import ConvertConfig
+from tfmdl.cli import typed
 
 # Names of modules: tensorflow-datasets is imported by the source that needs it alone.
 SOURCES = {
@@ -13,54 +11,6 @@ SOURCES = {
     "folder": "data_prep.sources.folder",
     "tfds": "data_prep.sources.tfds_source",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class ConvertConfig:
-    """One call of the converter; the fields are its flags.
-
-    Raises:
-        DataError: if a value cannot be meant.
-    """
-
-    source: str
-    input_dir: pathlib.Path
-    output_dir: pathlib.Path
-    domains: tuple[str, ...]
-    splits: tuple[str, ...]
-    workers: int
-    shard_mb: int
-    resize_shorter: int | None
-    seed: int
-    on_error: str
-    overwrite: bool
-
-    def __post_init__(self):
-        for split in self.splits:
-            if split not in SPLITS:
-                raise DataError(f"--splits: expected some of {','.join(SPLITS)}; received {split!r}")
-        for name in ("domains", "splits"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise DataError(f"--{name}: one is named twice; received {','.join(values)}")
-        if "train" not in self.splits:
-            raise DataError(
-                "--splits: must have train, whose pixels give the domain's mean and std; "
-                f"received {','.join(self.splits)!r}"
-            )
-        for name in ("input_dir", "output_dir"):
-            # As TensorFlow needs it.
-            if not is_utf8(str(getattr(self, name))):
-                raise DataError(f"--{name}: expected a path in UTF-8; received {str(getattr(self, name))!r}")
-        if not self.input_dir.is_dir():
-            raise DataError(f"--input_dir: no such folder: {self.input_dir}")
-
-    @property
-    def record_options(self) -> dict:
-        """The flags that shape the records of a domain, whichever its images are."""
-        return {name: getattr(self, name) for name in ("source", "shard_mb", "resize_shorter", "seed")} | {
-            "splits": list(self.splits)
-        }
 
 
 def convert(config: ConvertConfig) -> None:
@@ -82,4 +32,4 @@ def convert(config: ConvertConfig) -> None:
             print(f"{domain}: already whole in {config.output_dir / domain}, skipped")
         else:
             build_domain(plan, config)
-    print(f"\nNext: python data_prep/verify.py --data_dir={config.output_dir}")
+    print(f"\nNext: {typed('data_prep.verify')} --data_dir={config.output_dir}")

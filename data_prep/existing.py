@@ -1,6 +1,6 @@
 """Whether a domain that is already in the output folder is the one that a conversion would make."""
 
-from data_prep.conversion import ConvertConfig
+from data_prep.config import ConvertConfig
 from data_prep.plan import DataError, Plan
 from tfmdl.data.records import INFO_FILE, DatasetInfo
 

@@ -10,29 +10,31 @@ for eval.py's --labels_dir: they are not where the converter looks.
 import pathlib
 import sys
 
-# This folder is no installed package: it is found from here, wherever the command was started.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a file, wherever from: the project is found from here
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from absl import app, flags
+from absl import flags
 
-from data_prep import command
 from data_prep.demo.layout import make_demo
+from tfmdl.cli import start, typed
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write annotations/, data/ and labels/ into.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of every drawing.", lower_bound=0)
-
-
-def work() -> bool:
-    output_dir = pathlib.Path(_OUTPUT_DIR.value)
-    make_demo(output_dir, _SEED.value)
-    print(f"\nNext: python data_prep/convert.py --source=decathlon --input_dir={output_dir} --output_dir=DIR")
-    return True
+FLAGS = flags.FLAGS
 
 
-def main(_) -> int:
-    return command.run("make_demo.py", work)
+def define_flags():
+    flags.DEFINE_string("output_dir", None, "Folder to write annotations/, data/ and labels/ into.", required=True)
+    flags.DEFINE_integer("seed", 0, "Seed of every drawing.", lower_bound=0)
+
+
+def main(argv):
+    output_dir = pathlib.Path(FLAGS.output_dir)
+    make_demo(output_dir, FLAGS.seed)
+    print(f"\nNext: {typed('data_prep.convert')} --source=decathlon --input_dir={output_dir} --output_dir=DIR")
+
+
+def run():
+    start(__doc__, define_flags, main)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["output_dir"])
-    app.run(main)
+    run()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfmdl.domains import check_name
-from tfmdl.outside import is_utf8
+from tfmdl.outside import is_utf8, printable
 
 # As in tfmdl.data.records, which is imported late: it brings in TensorFlow, and most faults are found before.
 SPLITS = ("train", "val", "test")
@@ -19,7 +19,10 @@ HELD_OUT_FRACTION = 0.15
 
 
 class DataError(ValueError):
-    """A fault of the input or of the command, told in one line that names the culprit."""
+    """A fault of the input or of the command, told in one line that names the culprit, whatever its name holds."""
+
+    def __str__(self):
+        return printable(super().__str__())
 
 
 class Reference(NamedTuple):

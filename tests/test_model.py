@@ -9,8 +9,8 @@ import pytest
 from small_network import small
 
 from tfmdl.backbones import BACKBONES
+from tfmdl.counts import count
 from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
-from tfmdl.params import count
 from tfmdl.sharing import METHODS
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"

@@ -1,18 +1,111 @@
-"""What the command lines have in common."""
+"""What the commands have in common: how they start and end, what they say of errors, and how they print tables.
+
+A command is a module with `define_flags()`, which is not done at import, since one process may import several; with
+`main(argv)`; and with `run()`, which hands both to `start`. A console script calls `run`, as the module does itself
+when it is the program.
+"""
 
 import contextlib
+import pathlib
+import signal
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 
+from absl import app, flags
 from rich.console import Console
 
 from tfmdl.outside import is_utf8, printable
 
 PIPED_WIDTH = 240
 
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Commands that a file of a checkout starts; the others are typed as modules.
+_FILES = {
+    "tfmdl.training": "train.py",
+    "tfmdl.evaluation": "eval.py",
+    "data_prep.convert": "data_prep/convert.py",
+    "data_prep.verify": "data_prep/verify.py",
+    "data_prep.make_demo": "data_prep/make_demo.py",
+}
+
+
+class _Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came; as all that is no Exception, it passes whatever is caught on the way."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = signal.Signals(number)
+
+
+def start(
+    usage: str,
+    define_flags: Callable[[], None],
+    main: Callable[[list[str]], int | None],
+    *,
+    takes_arguments: bool = False,
+    passes_flags_on: bool = False,
+) -> None:
+    """Runs a command and ends the process with its exit code.
+
+    What the user can mend ends it as `report_errors` says. SIGINT and SIGTERM, where `main` does not handle them
+    itself, end it with one line on standard error and code 128 plus the number of the signal.
+
+    Args:
+        usage: What `--help` says before the flags: the docstring of the command's module.
+        define_flags: Defines the flags of the command, which `--help` lists.
+        main: Does the work. Called with the name of the program and its arguments, flags not among them; returns the
+            exit code, None for 0.
+        takes_arguments: Whether there may be arguments that are no flags.
+        passes_flags_on: Whether arguments may also be flags of another command, which are left as they are.
+    """
+    sys.modules["__main__"].__doc__ = usage  # where absl looks for it
+    others = set(flags.FLAGS)
+    define_flags()
+    for name in flags.FLAGS:
+        if name not in others:
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+    def parse(argv):
+        with report_errors():
+            rest = flags.FLAGS(argv, known_only=passes_flags_on)
+            if rest[1:] and not (takes_arguments or passes_flags_on):
+                raise ValueError(f"unexpected argument {rest[1]!r}: flags are --name=value")
+            return rest
+
+    def guarded(argv):
+        # A name that is no UTF-8 can be told, too, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            with _interruptible(), report_errors():
+                return main(argv)
+        except _Interrupted as interrupted:
+            _say(f"interrupted by {interrupted.signal.name}; type the same command again")
+            return 128 + interrupted.signal
+
+    app.run(guarded, flags_parser=parse)
+
 
 @contextlib.contextmanager
-def report_errors():
+def _interruptible() -> Iterator[None]:
+    """Raises `_Interrupted` on signals while it lasts; those that are ignored, as behind a shell's &, stay so."""
+
+    def interrupt(number, frame):
+        raise _Interrupted(number)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def report_errors() -> Iterator[None]:
     """Ends the process with one line on standard error, and code 1, for errors that the user can mend.
 
     Warnings are one line, too. An argument that is no text is such an error: TensorFlow opens no file of that name.
@@ -24,6 +117,9 @@ def report_errors():
                 if not is_utf8(argument):
                     raise ValueError(f"arguments must be text in UTF-8; received {argument!r}")
             yield
+    except flags.Error as error:
+        _say(f"error: {error} (--help lists the flags)")
+        sys.exit(1)
     except (ValueError, OSError, FloatingPointError) as error:
         _say(f"error: {error}")
         sys.exit(1)
@@ -31,6 +127,15 @@ def report_errors():
 
 def _say(text):
     print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
+
+
+def typed(module: str) -> str:
+    """Returns how a user starts the command in `module`: from a checkout, or as the package is installed."""
+    file = _FILES.get(module)
+    if (_ROOT / "train.py").is_file():
+        return f"python {file}" if file else f"python -m {module}"
+    name = pathlib.PurePath(file).stem if file else module.rpartition(".")[2]
+    return f"tfmdl-{name.replace('_', '-')}"
 
 
 def text_console(**options) -> Console:

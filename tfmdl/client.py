@@ -7,12 +7,12 @@ import io
 import pathlib
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image, UnidentifiedImageError
 from rich.table import Table
 from rich.text import Text
 
-from tfmdl.cli import report_errors, table_console
+from tfmdl.cli import start, table_console
 from tfmdl.outside import printable
 from tfmdl.serving.remote import GrpcClient, RefusedError, RestClient, classify_files, classify_pixels
 
@@ -88,19 +88,21 @@ def define_flags():
 def main(argv):
     values, paths = flags.FLAGS, argv[1:]
     if not paths:
-        raise app.UsageError("name at least one image file")
-    with report_errors():
-        if bool(values.url) == bool(values.grpc):
-            raise ValueError("give either --url or --grpc")
-        client = (
-            RestClient(values.url, values.timeout)
-            if values.url
-            else GrpcClient(values.grpc, values.model, values.timeout)
-        )
-        answers = ask(client, values.domain, paths, values.batch_size, values.pixels)
-        table_console().print(table_of(paths, answers, values.top))
+        raise ValueError("name at least one image file")
+    if bool(values.url) == bool(values.grpc):
+        raise ValueError("give either --url or --grpc")
+    client = (
+        RestClient(values.url, values.timeout)
+        if values.url
+        else GrpcClient(values.grpc, values.model, values.timeout)
+    )
+    answers = ask(client, values.domain, paths, values.batch_size, values.pixels)
+    table_console().print(table_of(paths, answers, values.top))
+
+
+def run():
+    start(__doc__, define_flags, main, takes_arguments=True)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    run()

@@ -10,9 +10,9 @@ import tfmdl.quiet  # isort: skip  # noqa: F401
 import shlex
 
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import flags, logging
 
-from tfmdl.cli import report_errors
+from tfmdl.cli import start
 from tfmdl.serving.litert import LiteRtFile, write_litert
 from tfmdl.serving.signatures import SERVING_DEFAULT
 from tfmdl.serving.source import data_dir_of, from_export, from_runs
@@ -71,7 +71,6 @@ def _described(name, spec):
 
 
 def define_flags():
-    # Not at import: other command lines have flags of these names.
     flags.DEFINE_list("workdir", [], "Runs of train.py, by commas; they must share one trunk.")
     flags.DEFINE_string("trunk", None, "Instead of --workdir: a run or file with the trunk.")
     flags.DEFINE_list("packs", [], "With --trunk: runs or files with the domains' packs.")
@@ -125,15 +124,15 @@ def export(values):
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are --name=value")
     # Saving tells of every variable that it renames.
     logging.set_verbosity(logging.WARNING)
     tf.get_logger().setLevel("WARNING")
-    with report_errors():
-        print(export(flags.FLAGS))
+    print(export(flags.FLAGS))
+
+
+def run():
+    start(__doc__, define_flags, main)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    run()

@@ -5,7 +5,6 @@ from absl import flags
 from tfmdl.sharing import OPTIONS, methods_with
 
 FLAGS = flags.FLAGS
-flags.disclaim_key_flags()  # `--help` of a command shows the flags that it had defined here as its own
 
 
 def define() -> None:

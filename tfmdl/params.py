@@ -4,104 +4,25 @@
     python -m tfmdl.params --method=pointwise_sharing --domains=cifar100,mine --classes=mine:12
 
 Counted from built models. Parameters are what training learns: moving statistics are none. They count in units of 32
-bits: 32 weights of a binary mask are one. The papers count convolutions and norm, without classifiers, in multiples
-of one plain ResNet-26; the base domain has none of what some methods add to its network for the others.
+bits: 32 weights of a binary mask are one. The papers count convolutions and norm, without classifiers, in multiples of
+one plain ResNet-26; the base domain has none of what some methods add to its network for the others.
 """
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
-import dataclasses
-import functools
-import math
-from collections.abc import Collection
-
-from absl import app, flags
+from absl import flags
 from rich.table import Table
 
 from tfmdl import option_flags
 from tfmdl.backbones import BACKBONES
-from tfmdl.cli import report_errors, table_console
-from tfmdl.domains import DECATHLON, SHARED, check_name
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.cli import start, table_console
+from tfmdl.counts import ParameterCount, count, count_plain_resnet26
+from tfmdl.domains import DECATHLON, check_name
+from tfmdl.model import Architecture, MultiDomainClassifier
 from tfmdl.published import TABLE_1
 from tfmdl.sharing import METHODS, methods_with, options_of
 
 BASE_DOMAIN = "imagenet12"
-
-
-@dataclasses.dataclass(frozen=True)
-class ParameterCount:
-    """Learned parameters of a network, in units of 32 bits.
-
-    Attributes:
-        shared: What all domains use.
-        own: Convolutions, norm and all else but the classifier that belongs to a domain, by its name.
-        classifier: The classifier of a domain, by its name.
-    """
-
-    shared: int
-    own: dict[str, int]
-    classifier: dict[str, int]
-
-    @property
-    def convolutions_and_norm(self) -> int:
-        """All but the classifiers."""
-        return self.shared + sum(self.own.values())
-
-    @property
-    def total(self) -> int:
-        return self.convolutions_and_norm + sum(self.classifier.values())
-
-    def as_dict(self, plain: int | None = None) -> dict:
-        """Returns the counts for JSON; with `plain`, those of a plain ResNet-26, also the multiple of it."""
-        domains = {name: {"own": self.own[name], "classifier": self.classifier[name]} for name in self.own}
-        counts = {
-            "shared": self.shared,
-            "domains": domains,
-            "convolutions_and_norm": self.convolutions_and_norm,
-            "total": self.total,
-        }
-        if plain is not None:
-            counts["multiple_of_resnet26"] = self.convolutions_and_norm / plain
-        return counts
-
-
-def count(model: MultiDomainClassifier, without_additions: Collection[str] = ()) -> ParameterCount:
-    """Counts the parameters of `model`, frozen or not, in units of 32 bits.
-
-    Args:
-        model: The model.
-        without_additions: For the domains of these names, what a base domain lacks by the method is not counted.
-    """
-    shared, own, classifier = 0, dict.fromkeys(model.domains, 0), dict.fromkeys(model.domains, 0)
-    for bank in model.banks():
-        if not bank.learned:
-            continue
-        for owner, variable in bank.variable_of.items():
-            bits = math.prod(variable.shape) * bank.bits
-            slot, _ = slot_and_owner(variable)
-            if owner == SHARED or bank.pooled:
-                shared += bits
-            elif slot.startswith("head/"):
-                classifier[owner] += bits
-            elif not (owner in without_additions and model.base_lacks(slot)):
-                own[owner] += bits
-
-    def parameters(bits):
-        return -(-bits // 32)
-
-    return ParameterCount(
-        parameters(shared),
-        {name: parameters(bits) for name, bits in own.items()},
-        {name: parameters(bits) for name, bits in classifier.items()},
-    )
-
-
-@functools.cache
-def count_plain_resnet26(width: int = 64, blocks_per_stage: int = 4) -> int:
-    """Returns the convolutions and norm of one plain ResNet-26, the unit of the papers' multiples."""
-    architecture = Architecture("individual", "resnet26", width, blocks_per_stage=blocks_per_stage)
-    return count(MultiDomainClassifier({"plain": 1}, architecture)).convolutions_and_norm
 
 
 def classes_of(domains: list[str], classes: list[str]) -> dict[str, int]:
@@ -179,7 +100,6 @@ def _row(table, name, *cells):
 
 
 def define_flags():
-    # Not at import: other command lines import `count`, and have flags of these names.
     flags.DEFINE_enum("method", None, list(METHODS), "Sharing method; all of them if not given.")
     flags.DEFINE_list("domains", [], "Names of the domains; the ten of the Visual Decathlon if not given.")
     flags.DEFINE_list("classes", [], "NAME:NUMBER of classes, of domains that the Visual Decathlon has not.")
@@ -190,10 +110,7 @@ def define_flags():
 
 
 def main(argv):
-    with report_errors():
-        if argv[1:]:
-            raise ValueError(f"unexpected argument {argv[1]!r}: all arguments are flags")
-        _print_tables(flags.FLAGS)
+    _print_tables(flags.FLAGS)
 
 
 def _print_tables(values):
@@ -229,6 +146,9 @@ def _print_tables(values):
         console.print(f"Left out: {reason}", soft_wrap=True)
 
 
+def run():
+    start(__doc__, define_flags, main)
+
+
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    run()

@@ -5,9 +5,9 @@ the score is taken against the accuracies in percent of another file, --baseline
 train.py --method=individual, --baseline_runs; --test_sizes are the numbers of images that FILE.json was measured on.
 """
 
-from absl import app, flags
+from absl import flags
 
-from tfmdl.cli import report_errors, table_console
+from tfmdl.cli import start, table_console
 from tfmdl.domains import DECATHLON
 from tfmdl.evaluation.decathlon import (
     Score,
@@ -98,7 +98,6 @@ def scores_of(
 
 
 def define_flags():
-    # Not at import: other command lines have flags of their own.
     flags.DEFINE_string("baselines", None, "File of baseline accuracies in percent, by domain.")
     flags.DEFINE_list("baseline_runs", [], "Instead: runs of individual networks, whose accuracies on val count.")
     flags.DEFINE_list("test_sizes", [], "DOMAIN:NUMBER of test images, where it is not the Visual Decathlon's.")
@@ -114,16 +113,18 @@ def baselines_of_flags() -> dict[str, float] | None:
 
 
 def main(argv):
-    with report_errors():
-        if len(argv) != 2:
-            raise ValueError(f"expected one FILE.json of accuracies; received {len(argv) - 1} arguments")
-        accuracies = read_percentages(argv[1])
-        baselines = baselines_of_flags()
-        scores = scores_of(accuracies, baselines, parse_sizes(flags.FLAGS.test_sizes))
-        title = title_of(scores) if baselines is None else "sum of points against the given baselines"
-        table_console().print(score_table(accuracies, scores, title))
+    if len(argv) != 2:
+        raise ValueError(f"expected one FILE.json of accuracies; received {len(argv) - 1} arguments")
+    accuracies = read_percentages(argv[1])
+    baselines = baselines_of_flags()
+    scores = scores_of(accuracies, baselines, parse_sizes(flags.FLAGS.test_sizes))
+    title = title_of(scores) if baselines is None else "sum of points against the given baselines"
+    table_console().print(score_table(accuracies, scores, title))
+
+
+def run():
+    start(__doc__, define_flags, main, takes_arguments=True)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    run()

@@ -10,7 +10,9 @@ import numpy as np
 
 from data_prep.demo.domains import DOMAINS, DemoDomain
 from data_prep.plan import SPLITS, DataError, seeded
+from data_prep.sources.decathlon import ANNOTATIONS_DIR
 
+LABELS_DIR = "labels"  # not where the converter looks
 _FIRST_IMAGE = 200_000
 _JPEG_QUALITY = 90
 
@@ -28,7 +30,7 @@ def make_demo(output_dir: pathlib.Path, seed: int, domains: Mapping[str, DemoDom
     """
     if output_dir.exists() and any(output_dir.iterdir()):
         raise DataError(f"--output_dir: {output_dir} is not empty")
-    for folder in ("annotations", "labels"):
+    for folder in (ANNOTATIONS_DIR, LABELS_DIR):
         (output_dir / folder).mkdir(parents=True)
     with concurrent.futures.ProcessPoolExecutor() as pool:
         written = [pool.submit(_write_domain, output_dir, name, domain, seed) for name, domain in domains.items()]
@@ -72,10 +74,10 @@ def _write_domain(output_dir: pathlib.Path, name: str, domain: DemoDomain, seed:
             annotations.append({"id": image_id, "image_id": image_id, "category_id": categories[label]["id"]})
         contents = {"images": images, "annotations": annotations, "categories": categories}
         if split == "test":
-            _write_json(output_dir / "labels" / f"{name}_test.json", contents)
+            _write_json(output_dir / LABELS_DIR / f"{name}_test.json", contents)
             contents = {"images": images, "categories": categories}
         suffix = "test_stripped" if split == "test" else split
-        _write_json(output_dir / "annotations" / f"{name}_{suffix}.json", contents)
+        _write_json(output_dir / ANNOTATIONS_DIR / f"{name}_{suffix}.json", contents)
 
 
 def _write_json(path: pathlib.Path, contents: dict) -> None:

@@ -13,11 +13,12 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from data_prep.conversion import ConvertConfig
+from data_prep.config import ConvertConfig
 from data_prep.plan import DataError, Plan, RawImage, Reference, check_domain_name, check_known, leave_out
 from data_prep.sources import annotations
 from data_prep.sources.stores import ArchiveStore, FolderStore, read_members
 
+ANNOTATIONS_DIR = "annotations"
 DEVKIT = "decathlon-1.0-devkit.tar.gz"
 DATA_ARCHIVES = ("decathlon-1.0-data.tar.gz", "decathlon-1.0-data-imagenet.tar")
 _TRAIN_FILE = re.compile(r"(.+)_train\.json")
@@ -42,7 +43,8 @@ class DecathlonSource:
         known = sorted(m[1] for name in self._annotation_files() if (m := _TRAIN_FILE.fullmatch(name)))
         if not known:
             raise DataError(
-                f"--input_dir: {input_dir} has no annotations; expected annotations/<domain>_train.json or {DEVKIT}"
+                f"--input_dir: {input_dir} has no annotations; expected {ANNOTATIONS_DIR}/<domain>_train.json "
+                f"or {DEVKIT}"
             )
         check_known(domains, known, input_dir)
         self.domains = list(domains) or known
@@ -85,12 +87,12 @@ class DecathlonSource:
 
     def _read_devkit(self) -> dict[str, bytes]:
         devkit = self.input_dir / DEVKIT
-        if (self.input_dir / "annotations").is_dir() or not devkit.is_file():
+        if (self.input_dir / ANNOTATIONS_DIR).is_dir() or not devkit.is_file():
             return {}
-        return dict(read_members(devkit, "annotations", ".json"))
+        return dict(read_members(devkit, ANNOTATIONS_DIR, ".json"))
 
     def _annotation_files(self) -> list[str]:
-        return list(self._devkit) or [path.name for path in (self.input_dir / "annotations").glob("*.json")]
+        return list(self._devkit) or [path.name for path in (self.input_dir / ANNOTATIONS_DIR).glob("*.json")]
 
     def _annotation_text(self, domain: str, split: str) -> tuple[str, bytes]:
         """Returns the name to call the annotation file by, and its bytes."""
@@ -105,7 +107,7 @@ class DecathlonSource:
             )
         if self._devkit:
             return f"{DEVKIT}/{name}", self._devkit[name]
-        return f"annotations/{name}", (self.input_dir / "annotations" / name).read_bytes()
+        return f"{ANNOTATIONS_DIR}/{name}", (self.input_dir / ANNOTATIONS_DIR / name).read_bytes()
 
     def _find_images(self, domain: str) -> FolderStore | ArchiveStore:
         data = self.input_dir / "data"

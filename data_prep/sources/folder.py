@@ -9,7 +9,7 @@ splits are converted.
 import pathlib
 from collections.abc import Iterator
 
-from data_prep.conversion import ConvertConfig
+from data_prep.config import ConvertConfig
 from data_prep.plan import (
     DataError,
     Plan,

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data_prep.conversion import ConvertConfig
+from data_prep.config import ConvertConfig
 from data_prep.plan import DataError, Plan, RawImage, Reference, fill_splits
 from data_prep.sources.stores import tree_sha256
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.conversion import ConvertConfig, convert
+from data_prep.config import ConvertConfig
+from data_prep.conversion import convert
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SPLIT_SIZES = {"train": 9, "val": 4, "test": 3}

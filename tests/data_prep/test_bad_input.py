@@ -266,7 +266,7 @@ def test_a_fault_is_one_line_and_leaves_nothing(fault, decathlon, run_tool, tmp_
     before = sorted(records.rglob("*"))
     done = run_tool("convert.py", *(f"--{name}={value}" for name, value in flags.items()), max_file_bytes=limit)
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("convert.py: "), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: "), done.stderr
     for word in words:
         assert word in done.stderr
     assert sorted(records.rglob("*")) == before

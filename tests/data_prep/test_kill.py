@@ -97,7 +97,7 @@ def test_an_interrupted_conversion_says_so_in_one_line_and_leaves_nothing(decath
     process.send_signal(number)
     told = process.communicate()
     assert process.returncode == 128 + number
-    assert told == ("", f"convert.py: interrupted by {number.name}; type the same command again\n")
+    assert told == ("", f"interrupted by {number.name}; type the same command again\n")
     assert os.listdir(records) == []
 
 

@@ -7,9 +7,9 @@ import pytest
 from fleets import base_of, logits, moved, save_trunk
 from small_network import small
 
+from tfmdl.counts import count
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.packs import compose, domains_without_additions, initialize, load_model, read_packs, read_trunk, write_trunk
-from tfmdl.params import count
 from tfmdl.sharing import METHODS
 
 # Round trips

@@ -12,7 +12,7 @@ import tfmdl.quiet  # isort: skip  # noqa: F401
 
 import sys
 
-from absl import app, flags
+from absl import flags
 from rich.table import Table
 
 from tfmdl import option_flags
@@ -22,7 +22,7 @@ from tfmdl.campaign.costs import Costs, duration
 from tfmdl.campaign.plan import CampaignConfig, claim, is_claimed, plan, rows_of
 from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
-from tfmdl.cli import report_errors, table_console
+from tfmdl.cli import start, table_console
 from tfmdl.data.records import converted_domains
 from tfmdl.files import locked
 from tfmdl.recipes import SCHEDULES
@@ -33,7 +33,6 @@ POSITIVE = {"lower_bound": 1}
 
 
 def define_flags():
-    # Not at import: a test that imports this module has flags of its own.
     flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
     flags.DEFINE_string("workdir", None, "Folder of the campaign.", required=True)
     flags.DEFINE_string("base", "imagenet12", "Base domain: the one that the trunks are trained on.")
@@ -103,21 +102,21 @@ def show_plan(runs, jobs):
 
 
 def main(argv):
-    with report_errors():
-        config = config_of_flags(argv[1:])
-        runs = plan(config)
-        show_plan(runs, FLAGS.jobs)
-        if FLAGS.dry_run:
-            for run in runs:
-                print(run.command())
-            return
-        failed = [] if FLAGS.report_only else run_all(config, runs)
-        results = collect(config, rows_of(config), runs, FLAGS.split, FLAGS.labels_dir, FLAGS.baselines)
-        table_console().print(summary(config, results))
-        print("wrote " + " and ".join(map(str, write_report(config, results))))
+    config = config_of_flags(argv[1:])
+    runs = plan(config)
+    show_plan(runs, FLAGS.jobs)
+    if FLAGS.dry_run:
+        for planned in runs:
+            print(planned.command())
+        return 0
+    failed = [] if FLAGS.report_only else run_all(config, runs)
+    results = collect(config, rows_of(config), runs, FLAGS.split, FLAGS.labels_dir, FLAGS.baselines)
+    table_console().print(summary(config, results))
+    print("wrote " + " and ".join(map(str, write_report(config, results))))
     if failed:
         print(f"error: {len(failed)} of {len(runs)} runs failed, see above", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def run_all(config, runs):
@@ -134,11 +133,9 @@ def run_all(config, runs):
             sys.exit(143)
 
 
-def parse(argv):
-    """Returns the arguments that are no flags of this command, after its name."""
-    return FLAGS(argv, known_only=True)
+def run():
+    start(__doc__, define_flags, main, passes_flags_on=True)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse)
+    run()

@@ -10,15 +10,17 @@ import json
 import pathlib
 import shlex
 
+from tfmdl.cli import typed
 from tfmdl.data.records import DatasetInfo
 from tfmdl.files import read_json, write_json
-from tfmdl.packs import PACKS_DIR
+from tfmdl.packs import pack_path
 from tfmdl.recipes import recipe_for
 from tfmdl.sharing import METHODS, OPTIONS, methods_with, options_of
 from tfmdl.sharing.individual import Individual
 from tfmdl.training.metrics import read_metrics
 
 CAMPAIGN_FILE = "campaign.json"
+LOG_FILE = "log.txt"  # of each run: what it says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +125,12 @@ class PlannedRun:
     @property
     def pack(self) -> pathlib.Path:
         """The pack that it leaves, which is written last."""
-        return self.workdir / PACKS_DIR / f"{self.domain}.safetensors"
+        return pack_path(self.workdir, self.domain)
 
     @property
     def log(self) -> pathlib.Path:
         """What it says."""
-        return self.workdir / "log.txt"
+        return self.workdir / LOG_FILE
 
     @property
     def finished(self) -> bool:
@@ -136,7 +138,7 @@ class PlannedRun:
 
     def command(self) -> str:
         """Returns the command as a user would type it."""
-        return shlex.join(("python", "train.py", *self.flags))
+        return f"{typed('tfmdl.training')} {shlex.join(self.flags)}"
 
     def metrics(self) -> list[dict]:
         """Returns the lines of its metrics.jsonl, one an epoch; none if it has not come that far.

@@ -18,6 +18,8 @@ from tfmdl.evaluation.decathlon import Z_95
 from tfmdl.files import write_text
 from tfmdl.published import TABLE_1
 
+REPORT_MARKDOWN = "report.md"
+REPORT_PAGE = "report.html"
 NOT_RUN = "not run"
 
 
@@ -45,7 +47,7 @@ class Section:
 def write_report(config: CampaignConfig, results: Results) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes both files, aside and then into place, and returns their paths."""
     sections = [section for section in _sections(config, results) if section]
-    paths = (pathlib.Path(config.workdir, "report.md"), pathlib.Path(config.workdir, "report.html"))
+    paths = (pathlib.Path(config.workdir, REPORT_MARKDOWN), pathlib.Path(config.workdir, REPORT_PAGE))
     for path, text in zip(paths, (_markdown(config, sections), _html(config, sections)), strict=True):
         write_text(path, text)
     return paths

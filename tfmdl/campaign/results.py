@@ -6,7 +6,7 @@ import io
 import pathlib
 import statistics
 
-from tfmdl import packs, params
+from tfmdl import counts, packs
 from tfmdl.campaign.plan import CampaignConfig, PlannedRun, Row, trunk_of
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import DECATHLON, published
@@ -212,8 +212,8 @@ def _cost(config, row, cells):
         return None
     trunk, *added = (cells[domain].runs[0] for domain in (config.base, *config.domains))
     model, _ = packs.load_model(trunk=str(trunk.workdir), pack_paths=[str(run.workdir) for run in (trunk, *added)])
-    counted = params.count(model, (config.base,))
-    plain = params.count_plain_resnet26(model.architecture.width, model.architecture.blocks_per_stage)
+    counted = counts.count(model, (config.base,))
+    plain = counts.count_plain_resnet26(model.architecture.width, model.architecture.blocks_per_stage)
     return Cost(
         multiple=counted.convolutions_and_norm / plain,
         total=counted.total,

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import pathlib
 import signal
 import subprocess
 import sys
@@ -13,8 +12,7 @@ from tfmdl.campaign.plan import PlannedRun
 from tfmdl.files import is_locked
 from tfmdl.outside import printable
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TRAIN = str(ROOT / "train.py")
+TRAIN = (sys.executable, "-m", "tfmdl.training")
 POLL_SECONDS = 0.2
 LAST_LINES = 3
 
@@ -40,7 +38,7 @@ def check_flags(run: PlannedRun) -> None:
     Raises:
         ValueError: if it refuses them, with what it says.
     """
-    command = [sys.executable, TRAIN, *run.flags, "--only_check_args"]
+    command = [*TRAIN, *run.flags, "--only_check_args"]
     checked = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace")
     if checked.returncode:
         raise ValueError(f"train.py refuses the flags of the first run: {_last_lines(checked.stderr)}")
@@ -98,7 +96,7 @@ def _start(run):
         print(f"$ {run.command()}", file=log, flush=True)
         # A session of its own: a Ctrl-C of the terminal comes to the campaign alone, which passes it on once.
         popen = subprocess.Popen(
-            [sys.executable, TRAIN, *run.flags],
+            [*TRAIN, *run.flags],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,

@@ -5,8 +5,9 @@ from collections import Counter
 
 from rich.table import Table
 
-from tfmdl import packs, params
+from tfmdl import packs
 from tfmdl.cli import table_console
+from tfmdl.counts import count
 from tfmdl.data.pipeline import Source
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import published
@@ -88,7 +89,7 @@ def evaluate(request: Request) -> dict[str, Evaluation]:
     if not scored:
         return {}
     evaluations = {domain: tally.result() for domain, tally in tallies.items()}
-    counts = [params.count(model, packs.domains_without_additions(model, members)) for model, members in loaded]
+    counts = [count(model, packs.domains_without_additions(model, members)) for model, members in loaded]
     _print_table(console, request, evaluations, counts)
     gates = {
         pack.domain: model.named_gates(evaluations[pack.domain].gates)
@@ -111,9 +112,9 @@ def _load(request):
     if not request.workdirs:
         return [packs.load_model(None, request.trunk, list(request.pack_paths), expert_paths=request.expert_paths)]
     loaded = [packs.load_model([workdir], expert_paths=request.expert_paths) for workdir in request.workdirs]
-    for domain, count in Counter(pack.domain for _, members in loaded for pack in members).items():
-        if count > 1:
-            raise ValueError(f"--workdir names {count} runs of domain {domain!r}: evaluate them one after the other")
+    for domain, times in Counter(pack.domain for _, members in loaded for pack in members).items():
+        if times > 1:
+            raise ValueError(f"--workdir names {times} runs of domain {domain!r}: evaluate them one after the other")
     return loaded
 
 

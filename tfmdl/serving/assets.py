@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 import tfmdl
-from tfmdl import params
+from tfmdl.counts import count
 from tfmdl.data.records import DatasetInfo, converted_domains
 from tfmdl.files import write_json
 from tfmdl.serving.check import SampleRequest
@@ -36,7 +36,12 @@ def write_assets(folder: pathlib.Path, manifest: dict, packs, ids: dict[str, int
     write_json(folder / MANIFEST, {**manifest, "tool_version": tfmdl.__version__})
     for pack in packs:
         facts = {"domain_id": ids[pack.domain], **domain_facts(pack)}
-        write_json(folder / "assets" / "domains" / f"{pack.domain}.json", facts)
+        write_json(facts_path(folder, pack.domain), facts)
+
+
+def facts_path(folder: pathlib.Path, domain: str) -> pathlib.Path:
+    """Returns where an export in `folder` keeps what it knows of a domain."""
+    return folder / "assets" / "domains" / f"{domain}.json"
 
 
 def domain_facts(pack) -> dict:
@@ -64,7 +69,7 @@ def write_model_card(
         data_dir: Folder of converted domains, or None: it knows how many images there were.
         license_line: What the user says of the licence, or None.
     """
-    counted = params.count(model, (manifest["base_domain"],))
+    counted = count(model, (manifest["base_domain"],))
     known = converted_domains(data_dir) if data_dir else ()
     rows = ["| domain | classes | training images | accuracy on val | seen at | parameters of its own |"]
     rows.append("|---|---|---|---|---|---|")

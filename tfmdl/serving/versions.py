@@ -14,7 +14,7 @@ from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import check_name
 from tfmdl.model import Architecture
 from tfmdl.outside import parse_json, printable
-from tfmdl.serving.assets import MANIFEST
+from tfmdl.serving.assets import MANIFEST, facts_path
 from tfmdl.typed import check_types
 
 GRAPH = "saved_model.pb"
@@ -111,7 +111,7 @@ def read_manifest(version: pathlib.Path) -> Manifest:
 
 def read_domain(version: pathlib.Path, domain: str) -> DomainFacts:
     """Returns what is known of one domain; errors as `read_manifest`."""
-    return _read_as(DomainFacts, version / "assets" / "domains" / f"{domain}.json")
+    return _read_as(DomainFacts, facts_path(version, domain))
 
 
 def _read_as(kind, path):

@@ -1,0 +1,97 @@
+"""Trains a trunk, or adds a domain to one: `python train.py --domain=NAME --data_dir=DIR --workdir=DIR`."""
+
+import tfmdl.quiet  # isort: skip  # noqa: F401
+
+import os
+import sys
+
+from absl import flags
+
+from tfmdl import option_flags
+from tfmdl.backbones import BACKBONES
+from tfmdl.cli import start
+from tfmdl.config import RunConfig
+from tfmdl.model import Architecture
+from tfmdl.recipes import SCHEDULES
+from tfmdl.sharing import METHODS, options_of
+from tfmdl.training import devices
+from tfmdl.training.callbacks import Terminated
+from tfmdl.training.loop import train
+
+FLAGS = flags.FLAGS
+POSITIVE = {"lower_bound": 1}
+
+
+def define_flags():
+    flags.DEFINE_list("domain", None, "Domain to train; several, by commas, train a trunk jointly.", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder of the run; the same command goes on where it stopped.", required=True)
+    flags.DEFINE_enum("method", "pointwise_sharing", list(METHODS), "What the domains share.")
+    flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of the method's paper.")
+    flags.DEFINE_string("init_from", None, "Run whose trunk the domain is added to; without it a trunk is trained.")
+    flags.DEFINE_list("packs", [], "For soft_sharing: runs of pointwise_sharing, the domain's own among them.")
+    option_flags.define()
+    flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule: the paper's, or a short one for CPUs.")
+    flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
+    flags.DEFINE_integer("batch_size", None, "Images in a step, instead of the recipe's.", **POSITIVE)
+    flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)
+    flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
+    flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
+    flags.DEFINE_integer("blocks_per_stage", 4, "Residual blocks of each stage; 4 make ResNet-26.", lower_bound=1)
+    flags.DEFINE_integer("image_size", 64, "Side of the training crop; 64 are cut out of 72.", lower_bound=8)
+    flags.DEFINE_enum(
+        "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"], "Keras dtype policy."
+    )
+    flags.DEFINE_integer("seed", 0, "Of weights, order, crops and dropout.", lower_bound=0)
+    flags.DEFINE_integer("max_steps", None, "Stop after so many steps.", **POSITIVE)
+    flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
+    flags.DEFINE_enum("jit_compile", "auto", ["auto", "on", "off"], "Compile the step with XLA; auto: on one GPU.")
+    flags.DEFINE_bool("cache", False, "Keep decoded images in memory.")
+    flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", **POSITIVE)
+    flags.DEFINE_list("profile_steps", None, "First and last step to profile, as in 10,20.")
+    flags.register_validator(
+        "profile_steps",
+        lambda steps: steps is None or (len(steps) == 2 and all(step.isdecimal() for step in steps)),
+        "must be two numbers, as in 10,20",
+    )
+
+
+def config_of_flags() -> RunConfig:
+    """Returns the run that the flags ask for."""
+    same_name = (
+        "data_dir workdir recipe epochs batch_size learning_rate weight_decay image_size seed max_steps "
+        "cache checkpoint_every"
+    )
+    return RunConfig(
+        domains=tuple(FLAGS.domain),
+        init_from=FLAGS.init_from and os.path.abspath(FLAGS.init_from),  # eval.py may run elsewhere
+        packs=tuple(os.path.abspath(path) for path in FLAGS.packs),
+        architecture=Architecture(
+            FLAGS.method,
+            FLAGS.backbone,
+            FLAGS.width,
+            FLAGS.blocks_per_stage,
+            options_of(FLAGS.method, option_flags.values()),
+        ),
+        precision=devices.precision_policy(FLAGS.precision),
+        jit_compile=devices.use_xla(FLAGS.jit_compile),
+        train_splits=tuple(FLAGS.train_splits),
+        profile_steps=FLAGS.profile_steps and tuple(int(step) for step in FLAGS.profile_steps),
+        **{name: getattr(FLAGS, name) for name in same_name.split()},
+    )
+
+
+def main(argv):
+    try:
+        train(config_of_flags())
+    except Terminated as terminated:
+        print(terminated, file=sys.stderr)
+        return 143
+
+
+def run():
+    start(__doc__, define_flags, main)
+
+
+if __name__ == "__main__":
+    run()
