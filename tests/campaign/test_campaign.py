@@ -14,7 +14,7 @@ from small_domains import write_domain
 
 from tfmdl.campaign.plan import CampaignConfig, plan
 from tfmdl.campaign.runner import execute
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 SMALL = ("--recipe=quick", "--epochs=1", "--base_epochs=2")
@@ -126,10 +126,10 @@ def test_on_test_it_measures_what_eval_measures(campaign, data_dir, tmp_path):
         )
     reported = run(data_dir, workdir, "--report_only", "--split=test", f"--labels_dir={labels}", "--domains=tiny")
     assert reported.returncode == 0, reported.stderr
-    request = Request(
+    config = EvaluationConfig(
         str(data_dir), "test", workdirs=(f"{workdir}/seed0/classifier_only/tiny",), labels_dir=str(labels)
     )
-    accuracy = evaluate(request)["tiny"].accuracy
+    accuracy = evaluate(config).evaluations["tiny"].accuracy
     row = next(
         line for line in (workdir / "report.md").read_text().splitlines() if line.startswith("| classifier_only")
     )

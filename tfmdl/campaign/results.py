@@ -1,8 +1,6 @@
 """What a campaign has measured so far: accuracies, scores, parameters and curves by row and domain."""
 
-import contextlib
 import dataclasses
-import io
 import pathlib
 import statistics
 
@@ -11,7 +9,7 @@ from tfmdl.campaign.plan import CampaignConfig, PlannedRun, Row, trunk_of
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import DECATHLON, published
 from tfmdl.evaluation.decathlon import Score, domain_score, read_percentages, total_score
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.sharing.individual import Individual
 
 
@@ -175,10 +173,9 @@ class _OnTest:
 
     def _accuracy(self, run):
         if run.workdir not in self.measured:
-            request = Request(self.data_dir, "test", workdirs=(str(run.workdir),), labels_dir=self.labels_dir)
+            config = EvaluationConfig(self.data_dir, "test", workdirs=(str(run.workdir),), labels_dir=self.labels_dir)
             print(f"measuring {run.name} on test", flush=True)
-            with contextlib.redirect_stdout(io.StringIO()):
-                self.measured[run.workdir] = evaluate(request)[run.domain].accuracy
+            self.measured[run.workdir] = evaluate(config).evaluations[run.domain].accuracy
         return self.measured[run.workdir]
 
 
