@@ -20,7 +20,7 @@ from tfmdl.cli import report_errors, table_console
 from tfmdl.config import RunConfig
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.evaluation.decathlon import read_percentages
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.evaluation.submission import read_labels, write_submission
 from tfmdl.files import write_json
 from tfmdl.model import MultiDomainClassifier
@@ -85,7 +85,7 @@ class Place:
         return path
 
     def evaluate(self):
-        evaluate(Request(self.data_dir, "val", workdirs=(str(self.run),)))
+        evaluate(EvaluationConfig(self.data_dir, "val", workdirs=(str(self.run),)))
 
 
 def on_full_disk(action, limit=1000):

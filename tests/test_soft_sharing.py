@@ -14,10 +14,13 @@ from small_network import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from tfmdl.cli import table_console
 from tfmdl.config import RunConfig, load_config
 from tfmdl.data.pipeline import Source, evaluation_batches
 from tfmdl.data.records import DatasetInfo
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
+from tfmdl.evaluation.save import save
+from tfmdl.evaluation.show import show
 from tfmdl.files import read_tensors, write_tensors
 from tfmdl.model import Architecture, slot_and_owner
 from tfmdl.packs import load_model, read_packs, read_trunk
@@ -208,9 +211,13 @@ def test_evaluation_alone_and_mixed_tells_the_gates(runs, data_dir, tmp_path, ca
     domains = {"base": "base", "soft": "tiny", "ucf101": "ucf101"}
     folders = tuple(str(runs / name) for name in domains)
     outputs = [tmp_path / name for name in ("alone.json", "mixed.json")]
-    alone = evaluate(Request(str(data_dir), "val", workdirs=(str(runs / "soft"),), output=str(outputs[0])))
+    alone = evaluate(EvaluationConfig(str(data_dir), "val", workdirs=(str(runs / "soft"),)))
+    show(alone, table_console())
     assert "mean gate in %" in capsys.readouterr().out
-    mixed = evaluate(Request(str(data_dir), "val", trunk=folders[0], pack_paths=folders, output=str(outputs[1])))
+    mixed = evaluate(EvaluationConfig(str(data_dir), "val", trunk=folders[0], pack_paths=folders))
+    for result, output in zip((alone, mixed), outputs, strict=True):
+        save(result, output)
+    alone, mixed = alone.evaluations, mixed.evaluations
     assert only_pack(runs / "soft").accuracy == alone["tiny"].accuracy == mixed["tiny"].accuracy
     assert mixed["tiny"].loss == pytest.approx(alone["tiny"].loss, abs=1e-5)
     of_alone, of_mixed = (json.loads(output.read_text())["gates"] for output in outputs)
@@ -235,7 +242,9 @@ def test_evaluation_alone_and_mixed_tells_the_gates(runs, data_dir, tmp_path, ca
 
 def test_a_table_without_soft_sharing_has_no_gates(runs, data_dir, tmp_path, capsys):
     output = tmp_path / "evaluation.json"
-    evaluate(Request(str(data_dir), "val", workdirs=(str(runs / "tiny"),), output=str(output)))
+    result = evaluate(EvaluationConfig(str(data_dir), "val", workdirs=(str(runs / "tiny"),)))
+    save(result, output)
+    show(result, table_console())
     assert "gates" not in json.loads(output.read_text())
     assert "gate" not in capsys.readouterr().out
 
@@ -250,8 +259,8 @@ def test_experts_that_have_moved_are_named_by_a_flag(copied, data_dir, tmp_path)
     write_tensors(path, tensors, header)
     with pytest.raises(FileNotFoundError, match=f"{path} mixes .*'tiny' .*{tmp_path}/gone/tiny.*--expert_packs"):
         load_model([str(runs / "soft")])
-    request = Request(str(data_dir), "val", workdirs=(copied.workdir,), expert_paths=copied.packs)
-    assert evaluate(request)["tiny"].accuracy == only_pack(runs / "soft").accuracy
+    config = EvaluationConfig(str(data_dir), "val", workdirs=(copied.workdir,), expert_paths=copied.packs)
+    assert evaluate(config).evaluations["tiny"].accuracy == only_pack(runs / "soft").accuracy
 
 
 def test_an_export_answers_as_the_model_does_and_is_not_taken_apart(runs, tmp_path):

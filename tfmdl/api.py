@@ -11,8 +11,7 @@ from tfmdl import packs as pack_files
 from tfmdl.config import RunConfig
 from tfmdl.data.decode import normalize, window_of_images
 from tfmdl.evaluation.accuracy import Evaluation
-from tfmdl.evaluation.report import Request
-from tfmdl.evaluation.report import evaluate as evaluate_runs
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.model import Architecture
 from tfmdl.serving.source import data_dir_of, from_runs
 from tfmdl.serving.writer import Options, write_export
@@ -143,17 +142,16 @@ class Classifier:
             FileNotFoundError, ValueError: if data or labels are missing or are of other classes.
         """
         workdirs, trunk, packs, expert_packs = self._parts
-        return evaluate_runs(
-            Request(
-                data_dir=str(data_dir),
-                split=split,
-                workdirs=tuple(workdirs or ()),
-                trunk=trunk,
-                pack_paths=tuple(packs or ()),
-                expert_paths=tuple(expert_packs),
-                labels_dir=labels_dir and str(labels_dir),
-            )
+        config = EvaluationConfig(
+            data_dir=str(data_dir),
+            split=split,
+            workdirs=tuple(workdirs or ()),
+            trunk=trunk,
+            pack_paths=tuple(packs or ()),
+            expert_paths=tuple(expert_packs),
+            labels_dir=labels_dir and str(labels_dir),
         )
+        return evaluate(config).evaluations
 
     def export(self, export_dir: str | os.PathLike, **options) -> pathlib.Path:
         """Writes a SavedModel for TensorFlow Serving, compares it with this model, and returns its folder.

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from small_domains import write_domain
 
 from tfmdl.campaign.plan import CampaignConfig, plan
 from tfmdl.campaign.runner import execute
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 SMALL = ("--recipe=quick", "--epochs=1", "--base_epochs=2")
@@ -126,14 +127,34 @@ def test_on_test_it_measures_what_eval_measures(campaign, data_dir, tmp_path):
         )
     reported = run(data_dir, workdir, "--report_only", "--split=test", f"--labels_dir={labels}", "--domains=tiny")
     assert reported.returncode == 0, reported.stderr
-    request = Request(
+    config = EvaluationConfig(
         str(data_dir), "test", workdirs=(f"{workdir}/seed0/classifier_only/tiny",), labels_dir=str(labels)
     )
-    accuracy = evaluate(request)["tiny"].accuracy
+    accuracy = evaluate(config).evaluations["tiny"].accuracy
     row = next(
         line for line in (workdir / "report.md").read_text().splitlines() if line.startswith("| classifier_only")
     )
     assert row.split(" | ")[2] == f"{100 * accuracy:.1f}"
+
+
+def test_a_damaged_pack_is_named_and_the_rest_is_reported(campaign, data_dir, tmp_path):
+    copied = tmp_path / "work"
+    shutil.copytree(campaign[0], copied)
+    pack = copied / "seed0" / "classifier_only" / "tiny" / "packs" / "tiny.safetensors"
+    pack.write_bytes(pack.read_bytes()[:-20])
+    whole = (copied / "report.md").read_text()
+    reported = run(data_dir, copied, "--report_only")
+    assert (reported.returncode, reported.stderr) == (1, "error: 1 of 5 runs failed, see above\n")
+    assert re.search(rf"^classifier_only tiny: failed: .*{re.escape(str(pack))}", reported.stdout, re.MULTILINE)
+    rows = {}
+    for text in (whole, (copied / "report.md").read_text()):
+        lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+        for row in lines[2:4]:
+            rows.setdefault(row[0], []).append(row[1:])
+    before, after = rows["classifier_only"]
+    assert after[:3] == [before[0], "failed", before[2]]  # base, tiny, ucf101
+    before, after = rows["pointwise_sharing"]
+    assert after == before
 
 
 def test_flags_that_train_refuses_stop_it_before_anything_runs(data_dir, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from small_network import small
 
 from tfmdl.config import RunConfig
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.files import read_tensors
 from tfmdl.packs import load_model, read_packs, read_trunk
 from tfmdl.training.loop import train
@@ -73,7 +73,7 @@ def test_eval_finds_what_the_run_found(config, joint):
     line = metrics_of(joint)[-1]
     packs = tuple(pack.path for pack in read_packs(joint))
     for runs in ({"workdirs": (str(joint),)}, {"trunk": str(joint), "pack_paths": packs}):
-        found = evaluate(Request(config.data_dir, "val", **runs))
+        found = evaluate(EvaluationConfig(config.data_dir, "val", **runs)).evaluations
         for domain in DOMAINS:
             assert found[domain].accuracy == line[f"val/accuracy/{domain}"]
             assert found[domain].loss == pytest.approx(line[f"val/loss/{domain}"], rel=1e-4)

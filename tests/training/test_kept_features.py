@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tfmdl.config import RunConfig
 from tfmdl.data.features import FeaturePipeline, Features
 from tfmdl.data.pipeline import evaluation_batches
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.files import read_tensors
 from tfmdl.packs import read_pack, read_trunk
 from tfmdl.training import loop
@@ -94,7 +94,7 @@ def test_the_run_learns_and_leaves_what_every_run_leaves(added, config):
 
 def test_eval_finds_what_the_run_found(added, config):
     line = lines_of(added)[-1]
-    found = evaluate(Request(config.data_dir, "val", workdirs=(str(added),)))[DROPPED]
+    found = evaluate(EvaluationConfig(config.data_dir, "val", workdirs=(str(added),))).evaluations[DROPPED]
     assert found.accuracy == line["val/accuracy"] == pack_of(added).accuracy
     assert found.loss == pytest.approx(line["val/loss"], rel=1e-6)
 
@@ -106,7 +106,8 @@ def test_features_are_float32_whatever_the_run_computes_in(config, tmp_path):
     wanted = exact.features.of(mixed.val_sources[0])
     np.testing.assert_array_equal(found.values, wanted.values)
     mixed.train()
-    evaluated = evaluate(Request(config.data_dir, "val", workdirs=(str(tmp_path / "mixed"),)))[DROPPED]
+    asked = EvaluationConfig(config.data_dir, "val", workdirs=(str(tmp_path / "mixed"),))
+    evaluated = evaluate(asked).evaluations[DROPPED]
     assert evaluated.loss == pytest.approx(lines_of(tmp_path / "mixed")[-1]["val/loss"], rel=1e-6)
 
 

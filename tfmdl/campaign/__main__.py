@@ -25,6 +25,7 @@ from tfmdl.campaign.results import collect
 from tfmdl.cli import start, table_console
 from tfmdl.data.records import converted_domains
 from tfmdl.files import locked
+from tfmdl.outside import printable
 from tfmdl.recipes import SCHEDULES
 from tfmdl.sharing import METHODS
 
@@ -112,9 +113,12 @@ def main(argv):
     failed = [] if FLAGS.report_only else run_all(config, runs)
     results = collect(config, rows_of(config), runs, FLAGS.split, FLAGS.labels_dir, FLAGS.baselines)
     table_console().print(summary(config, results))
+    for planned, reason in results.damaged.items():
+        print(f"{planned.name}: failed: {printable(reason)}")
     print("wrote " + " and ".join(map(str, write_report(config, results))))
-    if failed:
-        print(f"error: {len(failed)} of {len(runs)} runs failed, see above", file=sys.stderr)
+    num_failed = len({*failed, *results.damaged})
+    if num_failed:
+        print(f"error: {num_failed} of {len(runs)} runs failed, see above", file=sys.stderr)
         return 1
     return 0
 

@@ -21,6 +21,7 @@ from tfmdl.published import TABLE_1
 REPORT_MARKDOWN = "report.md"
 REPORT_PAGE = "report.html"
 NOT_RUN = "not run"
+FAILED = "failed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +95,16 @@ def _table_section(config, results):
     )
     if results.unscored:
         text += f" S leaves out {', '.join(results.unscored)}, where the baseline makes no errors."
+    for run, reason in results.damaged.items():
+        text += f" {run.name} cannot be read: {reason}."
     ranks = {domain: _ranks(results, domain) for domain in results.domains}
     rows = []
     for result in results.rows:
         cells = [TableCell(result.row.name)]
         for domain in results.domains:
             if domain not in result.cells:
-                cells.append(TableCell(NOT_RUN))
+                failed = any(run.domain == domain for run in result.damaged)
+                cells.append(TableCell(FAILED if failed else NOT_RUN))
                 continue
             cell = result.cells[domain]
             printed = _printed(results, result.row.method, domain)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import pathlib
 import statistics
 
@@ -11,7 +10,7 @@ from tfmdl.campaign.plan import CampaignConfig, PlannedRun, Row, trunk_of
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import DECATHLON, published
 from tfmdl.evaluation.decathlon import Score, domain_score, read_percentages, total_score
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.sharing.individual import Individual
 
 
@@ -60,12 +59,14 @@ class RowResult:
     Attributes:
         row: Which.
         cells: By domain, the base domain first; only those with finished runs.
+        damaged: Finished runs whose files cannot be read, and why; no cell counts them.
         score: S over all domains, or None where a domain or its baseline is missing.
-        cost: None where a domain is missing.
+        cost: None where a domain is missing or a file cannot be read.
     """
 
     row: Row
     cells: dict[str, Cell]
+    damaged: dict[PlannedRun, str]
     score: Score | None
     cost: Cost | None
 
@@ -96,6 +97,11 @@ class Results:
     comparable: tuple[str, ...]
     unscored: tuple[str, ...]
 
+    @property
+    def damaged(self) -> dict[PlannedRun, str]:
+        """Finished runs whose files cannot be read, and why."""
+        return {run: reason for result in self.rows for run, reason in result.damaged.items()}
+
 
 def collect(
     config: CampaignConfig,
@@ -106,6 +112,8 @@ def collect(
     baselines_file: str | None = None,
 ) -> Results:
     """Reads what the finished runs left, and measures them on test if asked to.
+
+    A run whose files are damaged is named in the results, and keeps no other from being counted.
 
     Args:
         config: The campaign.
@@ -121,7 +129,8 @@ def collect(
     domains = (config.base, *config.domains)
     infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in domains}
     measure = _on_val if split == "val" else _OnTest(config.data_dir, labels_dir)
-    cells = {row.name: _cells(config, row, runs, infos, split, measure) for row in rows}
+    damaged = {row.name: {} for row in rows}
+    cells = {row.name: _cells(config, row, runs, infos, split, measure, damaged[row.name]) for row in rows}
     comparable = tuple(name for name in domains if published(name, infos[name].num_classes))
     baselines, score_name = _baselines(domains, comparable, cells, baselines_file)
     unscored = tuple(domain for domain, accuracy in baselines.items() if accuracy >= 1)
@@ -132,8 +141,9 @@ def collect(
             RowResult(
                 row,
                 cells[row.name],
+                damaged[row.name],
                 _score(domains, cells[row.name], baselines, unscored),
-                _cost(config, row, cells[row.name]),
+                _cost(config, row, cells[row.name], damaged[row.name]),
             )
             for row in rows
         ],
@@ -143,7 +153,8 @@ def collect(
     )
 
 
-def _cells(config, row, runs, infos, split, measure):
+def _cells(config, row, runs, infos, split, measure, damaged):
+    """Returns the cells of a row, and adds to `damaged` what cannot be read."""
     members = {domain: [] for domain in infos}
     for run in runs:
         if run.row == row.name and run.finished:
@@ -152,15 +163,35 @@ def _cells(config, row, runs, infos, split, measure):
             members[config.base].append(run)
     cells = {}
     for domain, finished in members.items():
-        accuracies = measure(finished)
-        if accuracies:
-            cells[domain] = Cell(tuple(finished), tuple(accuracies), infos[domain].splits[split].num_examples)
+        measured = {}
+        for run in finished:
+            try:
+                accuracy = measure(run)
+            except _Damaged as error:
+                damaged[run] = str(error)
+                continue
+            if accuracy is not None:
+                measured[run] = accuracy
+        if measured:
+            cells[domain] = Cell(tuple(measured), tuple(measured.values()), infos[domain].splits[split].num_examples)
     return cells
 
 
-def _on_val(runs):
-    accuracies = [packs.read_pack(run.pack).accuracy for run in runs]
-    return [accuracy for accuracy in accuracies if accuracy is not None]  # none where val was trained on
+class _Damaged(Exception):
+    """What a run left cannot be read."""
+
+
+@contextlib.contextmanager
+def _reading():
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise _Damaged(str(error)) from error
+
+
+def _on_val(run):
+    with _reading():
+        return packs.read_pack(run.pack).accuracy  # None where val was trained on
 
 
 class _OnTest:
@@ -170,15 +201,13 @@ class _OnTest:
         self.data_dir, self.labels_dir = data_dir, labels_dir
         self.measured = {}
 
-    def __call__(self, runs):
-        return [self._accuracy(run) for run in runs]
-
-    def _accuracy(self, run):
+    def __call__(self, run):
         if run.workdir not in self.measured:
-            request = Request(self.data_dir, "test", workdirs=(str(run.workdir),), labels_dir=self.labels_dir)
+            with _reading():
+                packs.load_model([str(run.workdir)])
+            config = EvaluationConfig(self.data_dir, "test", workdirs=(str(run.workdir),), labels_dir=self.labels_dir)
             print(f"measuring {run.name} on test", flush=True)
-            with contextlib.redirect_stdout(io.StringIO()):
-                self.measured[run.workdir] = evaluate(request)[run.domain].accuracy
+            self.measured[run.workdir] = evaluate(config).evaluations[run.domain].accuracy
         return self.measured[run.workdir]
 
 
@@ -207,11 +236,17 @@ def _score(domains, cells, baselines, unscored):
     )
 
 
-def _cost(config, row, cells):
+def _cost(config, row, cells, damaged):
     if not all(domain in cells for domain in (config.base, *config.domains)):
         return None
     trunk, *added = (cells[domain].runs[0] for domain in (config.base, *config.domains))
-    model, _ = packs.load_model(trunk=str(trunk.workdir), pack_paths=[str(run.workdir) for run in (trunk, *added)])
+    try:
+        with _reading():
+            paths = [str(run.workdir) for run in (trunk, *added)]
+            model, _ = packs.load_model(trunk=str(trunk.workdir), pack_paths=paths)
+    except _Damaged as error:
+        damaged[trunk] = str(error)
+        return None
     counted = counts.count(model, (config.base,))
     plain = counts.count_plain_resnet26(model.architecture.width, model.architecture.blocks_per_stage)
     return Cost(

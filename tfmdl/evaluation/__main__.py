@@ -4,8 +4,11 @@ import tfmdl.quiet  # isort: skip  # noqa: F401
 
 from absl import flags
 
-from tfmdl.cli import start
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.cli import start, table_console
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
+from tfmdl.evaluation.save import save
+from tfmdl.evaluation.show import show
+from tfmdl.evaluation.submission import write_submission
 
 FLAGS = flags.FLAGS
 
@@ -23,19 +26,26 @@ def define_flags():
 
 
 def main(argv):
-    evaluate(
-        Request(
-            data_dir=FLAGS.data_dir,
-            split=FLAGS.split,
-            workdirs=tuple(FLAGS.workdir),
-            trunk=FLAGS.trunk,
-            pack_paths=tuple(FLAGS.packs),
-            expert_paths=tuple(FLAGS.expert_packs),
-            labels_dir=FLAGS.labels_dir,
-            output=FLAGS.output,
-            submission=FLAGS.submission,
-        )
+    config = EvaluationConfig(
+        data_dir=FLAGS.data_dir,
+        split=FLAGS.split,
+        workdirs=tuple(FLAGS.workdir),
+        trunk=FLAGS.trunk,
+        pack_paths=tuple(FLAGS.packs),
+        expert_paths=tuple(FLAGS.expert_packs),
+        labels_dir=FLAGS.labels_dir,
     )
+    result = evaluate(config, labels_required=bool(FLAGS.output or not FLAGS.submission))
+    console = table_console()
+    if FLAGS.submission:
+        write_submission(FLAGS.submission, result.predictions)
+        told = f"{len(result.predictions):,} predictions of {len(result.infos)} domains"
+        console.print(f"wrote {FLAGS.submission}: {told}", soft_wrap=True)
+    if result.evaluations:
+        show(result, console)
+    if FLAGS.output:
+        save(result, FLAGS.output)
+        console.print(f"wrote {FLAGS.output}", soft_wrap=True)
 
 
 def run():

@@ -16,8 +16,8 @@ import tfmdl
 from tfmdl.counts import count
 from tfmdl.data.records import DatasetInfo, converted_domains
 from tfmdl.files import write_json
-from tfmdl.serving.check import SampleRequest
 from tfmdl.serving.limits import RULES
+from tfmdl.serving.samples import SampleRequest
 from tfmdl.serving.signatures import SERVING_DEFAULT
 
 MANIFEST = "assets/export.json"

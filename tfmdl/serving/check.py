@@ -1,40 +1,15 @@
 """An export's answers, compared with the live model's and with those of the version before it."""
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 
 from tfmdl.data.records import UNKNOWN_LABEL, serialize_example
 from tfmdl.packs import Pack
 from tfmdl.serving.remote import reason_of
-from tfmdl.serving.samples import Sample, check_finite, live_answers
+from tfmdl.serving.samples import Sample, SampleRequest, check_finite, live_answers
 from tfmdl.serving.signatures import FEATURES, SERVE_IMAGES, SERVING_DEFAULT, TF_EXAMPLE, Served, pixel_names
 
 _TINY = float(np.finfo("float32").tiny)  # what differences are taken relative to where all features are zero
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleRequest:
-    """Samples as one request to a signature, and what it should be answered.
-
-    Attributes:
-        signature: Name of the signature.
-        inputs: Arrays by name, one row per image.
-        packs: The pack of each row's domain.
-        wanted: By row, probabilities of the live model; for the signature of the features, its features.
-    """
-
-    signature: str
-    inputs: dict[str, np.ndarray]
-    packs: list[Pack]
-    wanted: list[np.ndarray]
-
-    def rows(self, chosen) -> "SampleRequest":
-        """Returns the request with some of its rows only."""
-        inputs = {name: value[chosen] for name, value in self.inputs.items()}
-        packs, wanted = ([values[row] for row in chosen] for values in (self.packs, self.wanted))
-        return SampleRequest(self.signature, inputs, packs, wanted)
 
 
 def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list[SampleRequest]:

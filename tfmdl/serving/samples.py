@@ -42,6 +42,29 @@ class Sample:
         return cls(encoded, whole.numpy(), window.numpy(), window_of_images(whole[None], *how)[0].numpy())
 
 
+@dataclasses.dataclass(frozen=True)
+class SampleRequest:
+    """Samples as one request to a signature, and what it should be answered.
+
+    Attributes:
+        signature: Name of the signature.
+        inputs: Arrays by name, one row per image.
+        packs: The pack of each row's domain.
+        wanted: By row, probabilities of the live model; for the signature of the features, its features.
+    """
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+    packs: list[Pack]
+    wanted: list[np.ndarray]
+
+    def rows(self, chosen) -> "SampleRequest":
+        """Returns the request with some of its rows only."""
+        inputs = {name: value[chosen] for name, value in self.inputs.items()}
+        packs, wanted = ([values[row] for row in chosen] for values in (self.packs, self.wanted))
+        return SampleRequest(self.signature, inputs, packs, wanted)
+
+
 def samples_of(
     packs, data_dir: str | os.PathLike | None = None, count: int = COUNT
 ) -> tuple[dict[str, list[Sample]], list[str]]:

@@ -13,10 +13,14 @@ import pytest
 from small_domains import CLASSES, SIZES
 from small_network import small
 
+from tfmdl.cli import table_console
 from tfmdl.config import RunConfig
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.data.records import DatasetInfo
-from tfmdl.evaluation.report import Request, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
+from tfmdl.evaluation.save import save
+from tfmdl.evaluation.show import show
+from tfmdl.evaluation.submission import write_submission
 from tfmdl.files import read_tensors, write_json, write_tensors
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import write_pack, write_trunk
@@ -58,21 +62,23 @@ def runs(data_dir, tmp_path_factory):
 
 
 @pytest.fixture
-def request_of(runs, data_dir):
-    """Returns a function that makes a request for the runs: by their folders, or composed."""
+def config_of(runs, data_dir):
+    """Returns a function that says what to evaluate of the runs: by their folders, or composed."""
 
     def make(split, composed=False, **options):
         folders = tuple(str(runs / domain) for domain in DOMAINS)
         which = {"trunk": folders[0], "pack_paths": folders} if composed else {"workdirs": folders}
-        return Request(str(data_dir), split, **which, **options)
+        return EvaluationConfig(str(data_dir), split, **which, **options)
 
     return make
 
 
-def test_mixed_batches_give_what_each_domain_gives_alone(request_of, tmp_path):
+def test_mixed_batches_give_what_each_domain_gives_alone(config_of, tmp_path):
     outputs = [str(tmp_path / name) for name in ("alone.json", "mixed.json")]
-    alone = evaluate(request_of("val", output=outputs[0]))
-    mixed = evaluate(request_of("val", composed=True, output=outputs[1]))
+    results = [evaluate(config_of("val", composed=composed)) for composed in (False, True)]
+    for result, output in zip(results, outputs, strict=True):
+        save(result, output)
+    alone, mixed = (result.evaluations for result in results)
     for domain in DOMAINS:
         assert alone[domain].total == SIZES["val"]
         np.testing.assert_array_equal(alone[domain].confusion, mixed[domain].confusion)
@@ -87,11 +93,13 @@ def test_mixed_batches_give_what_each_domain_gives_alone(request_of, tmp_path):
         assert sum(one["correct"] for one in entry["per_class"].values()) == entry["correct"]
 
 
-def test_without_labels_there_are_predictions_and_no_accuracy(request_of, data_dir, tmp_path):
+def test_without_labels_there_are_predictions_and_no_accuracy(config_of, data_dir, tmp_path):
     with pytest.raises(ValueError, match="base, tiny has no labels.*--labels_dir.*--submission"):
-        evaluate(request_of("test"))
+        evaluate(config_of("test"))
     path = tmp_path / "results.json"
-    assert evaluate(request_of("test", submission=str(path))) == {}
+    result = evaluate(config_of("test"), labels_required=False)
+    assert result.evaluations == {}
+    write_submission(path, result.predictions)
     entries = json.loads(path.read_text())
     wanted = {}
     for domain in DOMAINS:
@@ -106,13 +114,15 @@ def labels_of(data_dir, domain):
     return json.loads((data_dir / domain / "labels" / f"{domain}_test.json").read_text())["annotations"]
 
 
-def test_labels_and_predictions_are_joined_by_image(request_of, data_dir, tmp_path):
+def test_labels_and_predictions_are_joined_by_image(config_of, data_dir, tmp_path):
     """Scored by hand from the submission, whatever the order of either file."""
     labels, path = tmp_path / "labels", tmp_path / "results.zip"
     labels.mkdir()
     for domain in DOMAINS:
         (labels / f"{domain}_test.json").write_text(json.dumps({"annotations": labels_of(data_dir, domain)[::-1]}))
-    found = evaluate(request_of("test", composed=True, labels_dir=str(labels), submission=str(path)))
+    result = evaluate(config_of("test", composed=True, labels_dir=str(labels)))
+    found = result.evaluations
+    write_submission(path, result.predictions)
     with zipfile.ZipFile(path) as archive:
         predicted = {e["image_id"]: e["category_id"] for e in json.loads(archive.read("results.json"))}
     for domain in DOMAINS:
@@ -128,28 +138,36 @@ def test_labels_and_predictions_are_joined_by_image(request_of, data_dir, tmp_pa
         (lambda lines: [{"image_id": 1}], "not COCO-like"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(spoil, message, request_of, data_dir, tmp_path):
+def test_labels_that_do_not_fit_are_refused(spoil, message, config_of, data_dir, tmp_path):
     for domain in DOMAINS:
         lines = labels_of(data_dir, domain)
         spoiled = spoil(lines) if domain == "base" else lines
         (tmp_path / f"{domain}_test.json").write_text(json.dumps({"annotations": spoiled}))
     with pytest.raises(ValueError, match=message):
-        evaluate(request_of("test", labels_dir=str(tmp_path)))
+        evaluate(config_of("test", labels_dir=str(tmp_path)))
 
 
-def test_a_domain_of_another_size_is_not_mixed(request_of, data_dir, tmp_path):
+def test_evaluating_says_and_writes_nothing(config_of, data_dir, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = evaluate(config_of("val"))
+    assert capsys.readouterr() == ("", "") and not list(tmp_path.iterdir())
+    show(result, table_console())
+    assert "accuracy %" in capsys.readouterr().out
+
+
+def test_a_domain_of_another_size_is_not_mixed(config_of, data_dir, tmp_path):
     folder = write_runs(tmp_path, data_dir, size_of_tiny=24)
     folders = tuple(str(folder / domain) for domain in DOMAINS)
-    mixed = dataclasses.replace(request_of("val", composed=True), trunk=folders[0], pack_paths=folders)
+    mixed = dataclasses.replace(config_of("val", composed=True), trunk=folders[0], pack_paths=folders)
     with pytest.raises(ValueError, match="'tiny': \\(24, 24\\)"):
         evaluate(mixed)
-    assert set(evaluate(Request(str(data_dir), "val", workdirs=folders))) == set(DOMAINS)
+    assert set(evaluate(EvaluationConfig(str(data_dir), "val", workdirs=folders)).evaluations) == set(DOMAINS)
 
 
-def test_two_runs_of_one_domain_are_refused(request_of):
-    request = request_of("val")
+def test_two_runs_of_one_domain_are_refused(config_of):
+    config = config_of("val")
     with pytest.raises(ValueError, match="2 runs of domain 'base'"):
-        evaluate(dataclasses.replace(request, workdirs=(request.workdirs[0],) * 2))
+        evaluate(dataclasses.replace(config, workdirs=(config.workdirs[0],) * 2))
 
 
 @pytest.mark.parametrize(
@@ -161,18 +179,18 @@ def test_two_runs_of_one_domain_are_refused(request_of):
         ({"split": "final"}, "domain 'base' in .* has no split 'final'; it has train, val, test"),
     ],
 )
-def test_what_cannot_be_asked_together_is_refused(change, message, request_of):
+def test_what_cannot_be_asked_together_is_refused(change, message, config_of):
     with pytest.raises(ValueError, match=message):
-        evaluate(dataclasses.replace(request_of("val"), **change))
+        evaluate(dataclasses.replace(config_of("val"), **change))
 
 
-def test_data_of_other_classes_is_refused(request_of, data_dir, tmp_path):
+def test_data_of_other_classes_is_refused(config_of, data_dir, tmp_path):
     """The same domain name on other data: its labels would be scored against the wrong names."""
     shutil.copytree(data_dir, tmp_path / "data")
     info = DatasetInfo.load(tmp_path / "data", "tiny")
     dataclasses.replace(info, label_names=info.label_names[::-1]).save(tmp_path / "data" / "tiny")
     with pytest.raises(ValueError, match="tiny.safetensors was trained on other classes than .*/data has for 'tiny'"):
-        evaluate(dataclasses.replace(request_of("val"), data_dir=str(tmp_path / "data")))
+        evaluate(dataclasses.replace(config_of("val"), data_dir=str(tmp_path / "data")))
 
 
 def test_classes_of_one_name_are_told_apart(runs, data_dir, tmp_path):
@@ -185,7 +203,7 @@ def test_classes_of_one_name_are_told_apart(runs, data_dir, tmp_path):
     tensors, header = read_tensors(path)
     write_tensors(path, tensors, header | {"label_names": info.label_names})
     output, workdir = tmp_path / "evaluation.json", str(tmp_path / "runs" / "tiny")
-    evaluate(Request(str(tmp_path / "data"), "val", workdirs=(workdir,), output=str(output)))
+    save(evaluate(EvaluationConfig(str(tmp_path / "data"), "val", workdirs=(workdir,))), output)
     per_class = json.loads(output.read_text())["domains"]["tiny"]["per_class"]
     assert {key: entry["total"] for key, entry in per_class.items()} == {"crane (70)": 7, "crane (80)": 6}
 
@@ -204,7 +222,7 @@ def test_an_answer_that_is_not_finite_is_refused_by_domain_and_image(composed, r
     folders = tuple(str(tmp_path / "runs" / domain) for domain in DOMAINS)
     which = {"trunk": folders[0], "pack_paths": folders} if composed else {"workdirs": folders}
     with pytest.raises(FloatingPointError, match=r"domain 'tiny': the network's answer to image \d+ is not finite"):
-        evaluate(Request(str(data_dir), "val", **which))
+        evaluate(EvaluationConfig(str(data_dir), "val", **which))
 
 
 def test_the_command(runs, data_dir, tmp_path):

@@ -1,0 +1,150 @@
+"""Evaluates runs, or one composed model: nothing is printed or written here."""
+
+import dataclasses
+from collections import Counter
+
+from tfmdl import packs
+from tfmdl.counts import ParameterCount, count
+from tfmdl.data.pipeline import Source
+from tfmdl.data.records import DatasetInfo
+from tfmdl.evaluation.accuracy import Evaluation, Tally
+from tfmdl.evaluation.predict import predict_alone, predict_mixed
+from tfmdl.evaluation.submission import join_labels, read_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What to evaluate, and on which images.
+
+    Attributes:
+        data_dir: Folder of the converted domains.
+        split: "val" or "test".
+        workdirs: Runs whose domains are evaluated by their own towers.
+        trunk, pack_paths: Instead: one composed model, evaluated on batches that mix the domains.
+        expert_paths: Packs that these mix the kernels of, if they are no longer where they were.
+        labels_dir: Folder of `<domain>_test.json` files, for a test split without labels.
+    """
+
+    data_dir: str
+    split: str
+    workdirs: tuple[str, ...] = ()
+    trunk: str | None = None
+    pack_paths: tuple[str, ...] = ()
+    expert_paths: tuple[str, ...] = ()
+    labels_dir: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """What was found.
+
+    Attributes:
+        config: What was evaluated.
+        infos: What is known of each domain's data, by name.
+        evaluations: Accuracy, loss and confusion by domain; empty where images have no labels.
+        predictions: {"image_id", "category_id"} for each image, as the Decathlon's server takes them.
+        counts: Parameters of each model: one per run, or the one that was composed.
+        gates: Mean gates by domain, layer and expert; empty where no layer mixes any.
+    """
+
+    config: EvaluationConfig
+    infos: dict[str, DatasetInfo]
+    evaluations: dict[str, Evaluation]
+    predictions: list[dict[str, int]]
+    counts: list[ParameterCount]
+    gates: dict[str, dict[str, dict[str, float]]]
+
+
+def evaluate(config: EvaluationConfig, labels_required: bool = True) -> EvaluationResult:
+    """Evaluates what `config` says.
+
+    Args:
+        config: What, and on which images.
+        labels_required: Otherwise predictions are enough where images have no labels.
+
+    Raises:
+        FileNotFoundError, ValueError: if runs, data or labels are missing or do not belong together.
+    """
+    loaded = _load(config)
+    domains = [pack.domain for _, members in loaded for pack in members]
+    infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in domains}
+    for _, members in loaded:
+        for pack in members:
+            if pack.label_names != infos[pack.domain].label_names:
+                raise ValueError(
+                    f"{pack.path} was trained on other classes than {config.data_dir} has for {pack.domain!r}"
+                )
+    label_of = _labels(config, infos)
+    if label_of is None and labels_required:
+        raise ValueError(
+            f"the {config.split} split of {', '.join(_unlabelled(config, infos))} has no labels, so there is no "
+            "accuracy: give --labels_dir, or ask for predictions only, with --submission"
+        )
+
+    tallies = {domain: Tally(info.num_classes) for domain, info in infos.items()}
+    entries = []
+    for model, members in loaded:
+        for predictions in _predict(config, model, members, infos):
+            domain, info = predictions.domain, infos[predictions.domain]
+            if label_of is not None:
+                labels = predictions.labels
+                if domain in label_of:
+                    labels = join_labels(predictions.image_ids, label_of[domain], domain)
+                tallies[domain].add(predictions.logits, labels, predictions.gates)
+            categories = (info.category_ids[index] for index in predictions.logits.argmax(axis=1))
+            pairs = zip(predictions.image_ids.tolist(), categories, strict=True)
+            entries += [{"image_id": image, "category_id": category} for image, category in pairs]
+
+    evaluations = {} if label_of is None else {domain: tally.result() for domain, tally in tallies.items()}
+    return EvaluationResult(
+        config=config,
+        infos=infos,
+        evaluations=evaluations,
+        predictions=entries,
+        counts=[count(model, packs.domains_without_additions(model, members)) for model, members in loaded],
+        gates={
+            pack.domain: model.named_gates(evaluations[pack.domain].gates)
+            for model, members in loaded
+            for pack in members
+            if evaluations and model.gated_layers()
+        },
+    )
+
+
+def _load(config):
+    """Returns pairs of a model and its packs: one for each run, or the one that was composed."""
+    if config.workdirs and (config.trunk or config.pack_paths):
+        raise ValueError("give either --workdir, or --trunk and --packs; received both")
+    if not config.workdirs:
+        return [packs.load_model(None, config.trunk, list(config.pack_paths), expert_paths=config.expert_paths)]
+    loaded = [packs.load_model([workdir], expert_paths=config.expert_paths) for workdir in config.workdirs]
+    for domain, times in Counter(pack.domain for _, members in loaded for pack in members).items():
+        if times > 1:
+            raise ValueError(f"--workdir names {times} runs of domain {domain!r}: evaluate them one after the other")
+    return loaded
+
+
+def _unlabelled(config, infos):
+    return [domain for domain, info in infos.items() if not info.splits[config.split].labelled]
+
+
+def _labels(config, infos):
+    """Returns the labels to join, by domain and image id; None if a split has none and no folder was given."""
+    for info in infos.values():
+        info.shard_paths(config.data_dir, config.split)  # an absent split is named before anything is computed
+    if not config.labels_dir:
+        return None if _unlabelled(config, infos) else {}
+    if config.split != "test":
+        raise ValueError(f"--labels_dir is for --split=test; received --split={config.split}")
+    return {domain: read_labels(config.labels_dir, domain, info.category_ids) for domain, info in infos.items()}
+
+
+def _predict(config, model, members, infos):
+    sources = [
+        Source.of(config.data_dir, infos[pack.domain], (config.split,), pack.preprocessing) for pack in members
+    ]
+    if config.trunk:
+        yield from predict_mixed(model, sources)
+    else:
+        for source in sources:
+            yield from predict_alone(model.tower(source.domain, gates=True), source)
