@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfmdl.data.records import UNKNOWN_LABEL, serialize_example
-from tfmdl.packs import Pack
 from tfmdl.serving.remote import reason_of
 from tfmdl.serving.samples import Sample, SampleRequest, check_finite, live_answers
 from tfmdl.serving.signatures import FEATURES, SERVE_IMAGES, SERVING_DEFAULT, TF_EXAMPLE, Served, pixel_names
