@@ -89,19 +89,27 @@ def test_it_goes_on_after_a_kill(campaign):
     assert not [line for line in again if "trunk" in line or "pointwise_sharing ucf101" in line]
 
 
+def table_of(workdir):
+    """Returns the first table of the report: cells by method and column."""
+    lines = [line for line in (workdir / "report.md").read_text().splitlines() if line.startswith("|")]
+    header, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines[: 2 + len(METHODS)])
+    assert header == ["method", "base", "tiny", "ucf101", "mean", "S", "parameters"]
+    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+
+
+def measured(workdir, method, domain):
+    last = (workdir / "seed0" / method / domain / "metrics.jsonl").read_text().splitlines()[-1]
+    return f"{100 * json.loads(last)['val/accuracy']:.1f}"
+
+
 def test_the_report_has_the_runs_own_numbers(campaign):
     workdir, *_ = campaign
-    markdown = (workdir / "report.md").read_text()
-    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
-    header = next(row for row in rows if row[0] == "method")
-    assert header == ["method", "base", "tiny", "ucf101", "mean", "S", "parameters"]
+    table, markdown = table_of(workdir), (workdir / "report.md").read_text()
     for method in METHODS:
-        cells = dict(zip(header, next(row for row in rows if row[0] == method), strict=True))
         for domain in ("tiny", "ucf101"):
-            last = (workdir / "seed0" / method / domain / "metrics.jsonl").read_text().splitlines()[-1]
-            assert cells[domain] == f"{100 * json.loads(last)['val/accuracy']:.1f}"
+            assert table[method][domain] == measured(workdir, method, domain)
             assert f"seed0/{method}/{domain}" in markdown
-        assert re.fullmatch(r"\d+\.\d\dx", cells["parameters"])
+        assert re.fullmatch(r"\d+\.\d\dx", table[method]["parameters"])
 
 
 def test_the_page_stands_by_itself(campaign):
@@ -142,19 +150,15 @@ def test_a_damaged_pack_is_named_and_the_rest_is_reported(campaign, data_dir, tm
     shutil.copytree(campaign[0], copied)
     pack = copied / "seed0" / "classifier_only" / "tiny" / "packs" / "tiny.safetensors"
     pack.write_bytes(pack.read_bytes()[:-20])
-    whole = (copied / "report.md").read_text()
     reported = run(data_dir, copied, "--report_only")
     assert (reported.returncode, reported.stderr) == (1, "error: 1 of 5 runs failed, see above\n")
     assert re.search(rf"^classifier_only tiny: failed: .*{re.escape(str(pack))}", reported.stdout, re.MULTILINE)
-    rows = {}
-    for text in (whole, (copied / "report.md").read_text()):
-        lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-        for row in lines[2:4]:
-            rows.setdefault(row[0], []).append(row[1:])
-    before, after = rows["classifier_only"]
-    assert after[:3] == [before[0], "failed", before[2]]  # base, tiny, ucf101
-    before, after = rows["pointwise_sharing"]
-    assert after == before
+    table = table_of(copied)
+    assert (table["classifier_only"]["tiny"], table["classifier_only"]["mean"]) == ("failed", "")
+    whole = [("classifier_only", "ucf101"), ("pointwise_sharing", "tiny"), ("pointwise_sharing", "ucf101")]
+    assert all(table[method][domain] == measured(copied, method, domain) for method, domain in whole)
+    assert table["pointwise_sharing"]["mean"] and table["pointwise_sharing"]["parameters"]
+    assert str(pack) in (copied / "report.md").read_text()
 
 
 def test_flags_that_train_refuses_stop_it_before_anything_runs(data_dir, tmp_path):
