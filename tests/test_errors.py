@@ -110,11 +110,15 @@ def write_checkpoint(place):
 
 def write_metrics(place):
     for _ in range(99):
-        append_metrics(place.folder, METRICS)
+        append_metrics(place.folder / "metrics.jsonl", METRICS)
+
+
+def read_metrics_of(place):
+    read_metrics(place.folder / "metrics.jsonl")
 
 
 def write_events(place):
-    board = TensorBoard(place.folder, place.model)
+    board = TensorBoard(place.folder / "train", place.folder / "val", place.model)
     line = {**METRICS, "train/accuracy": 0.5, "learning_rate": 0.1}
     for epoch in range(1, 9):
         board.epoch({**line, "epoch": epoch}, {}, {}, last=False)
@@ -180,11 +184,11 @@ CASES = {
         "metrics.jsonl, line 2",
     ),
     "metrics.jsonl, no numbers": (
-        after(lambda p: p.put("metrics.jsonl", '{"epoch": "1", "step": 2}\n'), lambda p: read_metrics(p.folder)),
+        after(lambda p: p.put("metrics.jsonl", '{"epoch": "1", "step": 2}\n'), read_metrics_of),
         "metrics.jsonl, line 1",
     ),
     "metrics.jsonl, zeros": (
-        after(lambda p: p.put("metrics.jsonl", "\0\0\0\n"), lambda p: read_metrics(p.folder)),
+        after(lambda p: p.put("metrics.jsonl", "\0\0\0\n"), read_metrics_of),
         "metrics.jsonl, line 1",
     ),
     "evaluation.json scored": (

@@ -1,5 +1,7 @@
 """The recipes say what FACTS of the paper and its code say, and their schedules mean what they say, step by step."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,17 @@ from small_network import small
 
 from tfmdl.domains import DECATHLON
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
-from tfmdl.recipes import CROPS, SCHEDULES, Additions, Recipe, Schedule, Sizes, recipe_for
+from tfmdl.recipes import (
+    CROPS,
+    PRESETS,
+    Additions,
+    Preset,
+    Recipe,
+    Schedule,
+    Sizes,
+    pixel_statistics,
+    recipe_for,
+)
 from tfmdl.sharing import METHODS
 from tfmdl.training.optimization import learning_rate_schedule, optimizer, weight_decay_of
 
@@ -43,10 +55,9 @@ def test_the_paper_recipe_of_each_domain(domain, base):
         dropout=0.5 if domain in DROPOUT else 0.0,
         crop=NO_RANDOM_CROP.get(domain, "random"),
     )
-    assert recipe.crop in CROPS
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_epochs_scale_the_schedule(name):
     base, added = (recipe_for(name, "dtd", 47, 1880, base).schedule for base in (True, False))
     assert base.scaled(20) == Schedule(20, (13, 16))
@@ -99,9 +110,37 @@ def test_evaluation_sees_more_than_training_only_where_both_divide_evenly_throug
                 assert found.cover == found.train
 
 
-def test_an_unknown_recipe_is_refused_with_the_known():
+def test_images_of_a_run_of_several_domains_have_one_size():
+    for domain, facts in DECATHLON.items():
+        what = ("paper", domain, facts.num_classes, 99, True)
+        assert recipe_for(*what, joint=True) == dataclasses.replace(recipe_for(*what), crop="random")
+
+
+def test_a_published_domain_has_its_published_statistics():
+    own = ([0.5, 0.4, 0.3], [0.3, 0.2, 0.1])
+    dtd = DECATHLON["dtd"]
+    assert pixel_statistics("dtd", dtd.num_classes, *own) == (dtd.mean, dtd.std)
+    assert pixel_statistics("dtd", dtd.num_classes + 1, *own) == tuple(map(tuple, own))
+    assert pixel_statistics("mine", dtd.num_classes, *own) == tuple(map(tuple, own))
+
+
+def test_an_unknown_preset_is_refused_with_the_known():
     with pytest.raises(ValueError, match="paper, quick; received 'slow'"):
         recipe_for("slow", "dtd", 47, 1880, base=True)
+
+
+def test_an_unknown_crop_is_refused_with_the_known():
+    with pytest.raises(ValueError, match="random, square, tall; received 'round'"):
+        Recipe(Schedule(1, ()), crop="round")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_new_preset_serves_all_methods(method, monkeypatch):
+    new = Preset(base=Schedule(9, (6,)), added=Schedule(8, (4,)))
+    monkeypatch.setitem(PRESETS, "new", new)
+    for base in (True, False):
+        schedule = recipe_for("new", "dtd", 47, 1880, base, method).schedule
+        assert schedule == (new.base if base else new.added)
 
 
 # The schedule in steps
@@ -177,7 +216,7 @@ def test_what_a_method_adds_is_trained_as_its_authors_do(method):
     assert bool(METHODS[method].additions) or recipe.additions == Additions()
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_soft_sharing_drops_its_learning_rate_half_way(name):
     recipe = recipe_for(name, "cifar100", 100, 40000, False, "soft_sharing")
     assert [recipe.learning_rate_in(epoch) for epoch in (0, recipe.schedule.epochs // 2)] == [0.1, pytest.approx(0.01)]

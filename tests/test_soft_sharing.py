@@ -26,7 +26,8 @@ from tfmdl.model import Architecture, slot_and_owner
 from tfmdl.packs import load_model, read_packs, read_trunk
 from tfmdl.serving.source import from_export, from_runs
 from tfmdl.serving.writer import Options, write_export
-from tfmdl.training.loop import Run, train
+from tfmdl.training.loop import train
+from tfmdl.training.setup import prepare
 
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHITECTURE = Architecture(width=4, blocks_per_stage=1)
@@ -92,20 +93,20 @@ def only_pack(workdir):
 
 
 def test_a_run_starts_from_its_own_pack_and_the_kernels_of_all(runs, config, tmp_path):
-    run = Run(dataclasses.replace(config, workdir=str(tmp_path)))
+    job = prepare(dataclasses.replace(config, workdir=str(tmp_path)))
     pack_of = {domain: only_pack(runs / domain) for domain in ("tiny", "ucf101")}
     trunk = read_trunk(runs / "base")
-    assert list(run.model.gated_layers()) == LAYERS
-    assert list(run.model.method.experts) == EXPERTS
-    for variable in run.model.variables:
+    assert list(job.model.gated_layers()) == LAYERS
+    assert list(job.model.method.experts) == EXPERTS
+    for variable in job.model.variables:
         slot, owner = slot_and_owner(variable)
-        if run.model.is_addition(slot):
+        if job.model.is_addition(slot):
             assert variable.trainable
             continue
         wanted = pack_of[owner].tensors if owner in pack_of else trunk.tensors
         np.testing.assert_array_equal(variable.numpy(), wanted[slot], err_msg=variable.path)
     last = "backbone/stage3_block1/conv2/pointwise/kernel"
-    trained = {slot_and_owner(v) for v in run.model.trainable_variables if not run.model.is_addition(v.path)}
+    trained = {slot_and_owner(v) for v in job.model.trainable_variables if not job.model.is_addition(v.path)}
     assert {slot for slot, _ in trained if "kernel" in slot} == {last, "head/kernel"}
     assert {owner for _, owner in trained} == {"tiny"}
 

@@ -24,7 +24,7 @@ class RunConfig:
         workdir: Folder of the run.
         architecture: What the network is made of.
         init_from: Folder of the run whose trunk the domain is added to; None trains a trunk.
-        recipe: A key of `tfmdl.recipes.SCHEDULES`.
+        recipe: A key of `tfmdl.recipes.PRESETS`.
         epochs, batch_size, learning_rate, weight_decay: Overrides of the recipe.
         image_size: Side of the training crop; `Recipe.sizes` says what evaluation sees.
         precision: Keras dtype policy.

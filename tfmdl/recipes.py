@@ -1,9 +1,10 @@
-"""Choices of training: schedule, weight decay, dropout and crops, by recipe and by domain.
+"""Choices of training: schedule, weight decay, dropout, crops and normalisation.
 
-`paper` is the recipe that the authors ran (Guo et al., AAAI 2019, and their published code); `quick` has the same
-shape at a length that suits a CPU. A domain outside the tables gets defaults, and so does one that has the name of a
-domain of the Decathlon and other classes. All methods share the recipe, but for what `SCHEDULES_BY_METHOD` and
-`ADDITIONS` have of the papers of some.
+A `Preset` is chosen for a run, by --recipe: `paper` is what the authors ran (Guo et al., AAAI 2019, and their published
+code); `quick` has the same shape at a length that suits a CPU. A `Recipe` is what a preset comes to for one domain and
+one method. A domain outside the tables gets defaults, and so does one that has the name of a domain of the Decathlon
+and other classes. All methods are trained alike, but for what `Preset.added_by` and `ADDITIONS` have of the papers of
+some.
 """
 
 import dataclasses
@@ -21,6 +22,21 @@ class Schedule:
     def scaled(self, epochs: int) -> "Schedule":
         """Returns the same shape at another length; a drop moves to the epoch below its share."""
         return Schedule(epochs, tuple(drop * epochs // self.epochs for drop in self.drops))
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """The schedules of a run, whatever its domain.
+
+    Attributes:
+        base: Of a run that trains a trunk.
+        added: Of one that adds a domain to a trunk.
+        added_by: Instead, by method.
+    """
+
+    base: Schedule
+    added: Schedule
+    added_by: dict[str, Schedule] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +67,9 @@ class Sizes:
     evaluation: tuple[int, int]
 
 
+CROPS = ("random", "square", "tall")  # what training sees of an image: `Recipe.sizes` says it
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything about training one domain that is a choice.
@@ -62,8 +81,11 @@ class Recipe:
         momentum: Of SGD.
         weight_decay: As a term `weight_decay * w` of the gradient, not the decoupled kind.
         dropout: Share of the pooled features dropped in training.
-        crop: One of `CROPS`, which `sizes` explains.
+        crop: One of `CROPS`.
         additions: How what the method adds is trained.
+
+    Raises:
+        ValueError: if there is no such crop.
     """
 
     schedule: Schedule
@@ -74,6 +96,10 @@ class Recipe:
     dropout: float = 0.0
     crop: str = "random"
     additions: Additions = Additions()
+
+    def __post_init__(self):
+        if self.crop not in CROPS:
+            raise ValueError(f"`crop` must be one of {', '.join(CROPS)}; received {self.crop!r}")
 
     def learning_rate_in(self, epoch: int) -> float:
         """Returns the learning rate of an epoch, counted from 0: a tenth after each drop."""
@@ -101,17 +127,18 @@ class Recipe:
         return Sizes(size, size, size)
 
 
-CROPS = ("random", "square", "tall")
-
-# For the base domain, and for a domain that is added to a trunk.
-SCHEDULES = {
-    "paper": (Schedule(120, (80, 100)), Schedule(100, (40,))),
-    "quick": (Schedule(20, (13, 16)), Schedule(15, (6,))),
-}
-
-# For an added domain, by method. Soft sharing goes on from what pointwise sharing has trained.
-SCHEDULES_BY_METHOD = {
-    "soft_sharing": {"paper": Schedule(10, (5,)), "quick": Schedule(6, (3,))},
+# Soft sharing goes on from what pointwise sharing has trained.
+PRESETS = {
+    "paper": Preset(
+        base=Schedule(120, (80, 100)),
+        added=Schedule(100, (40,)),
+        added_by={"soft_sharing": Schedule(10, (5,))},
+    ),
+    "quick": Preset(
+        base=Schedule(20, (13, 16)),
+        added=Schedule(15, (6,)),
+        added_by={"soft_sharing": Schedule(6, (3,))},
+    ),
 }
 
 WEIGHT_DECAY = {"dtd": 2e-3, "gtsrb": 3e-4, "svhn": 2e-4, "vgg-flowers": 1e-4}
@@ -132,36 +159,54 @@ SMALLEST_BATCH = 32
 
 
 def recipe_for(
-    name: str, domain: str, num_classes: int, num_train: int, base: bool, method: str = "pointwise_sharing"
+    preset: str,
+    domain: str,
+    num_classes: int,
+    num_train: int,
+    base: bool,
+    method: str = "pointwise_sharing",
+    joint: bool = False,
 ) -> Recipe:
-    """Returns the recipe `name` for a domain of so many classes and training images.
+    """Returns what a preset comes to for a domain of so many classes and training images.
 
     Args:
-        name: A key of `SCHEDULES`.
+        preset: A key of `PRESETS`.
         domain: Name of the domain. The tables of the Decathlon hold for it if it has the classes of that domain.
         num_classes, num_train: What the domain has.
         base: Of the run that trains a trunk on it; otherwise of one that adds it to a trunk.
         method: A key of `tfmdl.sharing.METHODS`.
+        joint: Of a run that trains several domains: the images of a mixed batch have one size, so all are random crops.
 
     Raises:
-        ValueError: if there is no recipe of that name.
+        ValueError: if there is no preset of that name.
     """
-    if name not in SCHEDULES:
-        raise ValueError(f"`recipe` must be one of {', '.join(SCHEDULES)}; received {name!r}")
+    if preset not in PRESETS:
+        raise ValueError(f"`recipe` must be one of {', '.join(PRESETS)}; received {preset!r}")
+    schedules = PRESETS[preset]
     facts = published(domain, num_classes)
     known = facts.name if facts else None
     as_published = facts is not None and num_train >= facts.num_train
     batch_size = 128
     while not as_published and batch_size > SMALLEST_BATCH and num_train < batch_size * MIN_STEPS_PER_EPOCH:
         batch_size //= 2
-    of_base, added = SCHEDULES[name]
-    if method in SCHEDULES_BY_METHOD:
-        added = SCHEDULES_BY_METHOD[method][name]
     return Recipe(
-        schedule=of_base if base else added,
+        schedule=schedules.base if base else schedules.added_by.get(method, schedules.added),
         batch_size=batch_size,
         weight_decay=WEIGHT_DECAY.get(known, 5e-4),
         dropout=DROPOUT.get(known, 0.0),
-        crop=CROP.get(known, "random"),
+        crop="random" if joint else CROP.get(known, "random"),
         additions=ADDITIONS.get(method, Additions()),
     )
+
+
+def pixel_statistics(
+    domain: str, num_classes: int, own_mean: list[float], own_std: list[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and std per channel that the images of a domain are normalised by, pixels in 0..1.
+
+    Args:
+        domain, num_classes: Which domain. One of the Decathlon has the statistics that its authors published.
+        own_mean, own_std: What another one has: those of its own training images.
+    """
+    facts = published(domain, num_classes)
+    return (facts.mean, facts.std) if facts else (tuple(own_mean), tuple(own_std))

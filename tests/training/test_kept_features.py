@@ -17,9 +17,10 @@ from tfmdl.data.pipeline import evaluation_batches
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.files import read_tensors
 from tfmdl.packs import read_pack, read_trunk
-from tfmdl.training import loop
-from tfmdl.training.loop import Run, train
+from tfmdl.training import setup
+from tfmdl.training.loop import run, train
 from tfmdl.training.optimization import compile_network
+from tfmdl.training.setup import prepare
 
 # Both are trained on whole images, and the recipe gives the first dropout, if they have the classes of the Decathlon.
 DROPPED, PLAIN = "daimlerpedcls", "svhn"
@@ -100,12 +101,12 @@ def test_eval_finds_what_the_run_found(added, config):
 
 
 def test_features_are_float32_whatever_the_run_computes_in(config, tmp_path):
-    mixed = Run(dataclasses.replace(config, precision="mixed_bfloat16", workdir=str(tmp_path / "mixed")))
+    mixed = prepare(dataclasses.replace(config, precision="mixed_bfloat16", workdir=str(tmp_path / "mixed")))
     found = mixed.features.of(mixed.val_sources[0])
-    exact = Run(dataclasses.replace(config, workdir=str(tmp_path / "exact")))
+    exact = prepare(dataclasses.replace(config, workdir=str(tmp_path / "exact")))
     wanted = exact.features.of(mixed.val_sources[0])
     np.testing.assert_array_equal(found.values, wanted.values)
-    mixed.train()
+    run(mixed)
     asked = EvaluationConfig(config.data_dir, "val", workdirs=(str(tmp_path / "mixed"),))
     evaluated = evaluate(asked).evaluations[DROPPED]
     assert evaluated.loss == pytest.approx(lines_of(tmp_path / "mixed")[-1]["val/loss"], rel=1e-6)
@@ -131,20 +132,20 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(added, config, tmp_path, capsys
 
 
 def test_the_head_is_what_the_same_steps_on_images_make_it(config, tmp_path):
-    run = Run(dataclasses.replace(config, domains=(PLAIN,), workdir=str(tmp_path)))
-    head = run.network.trainable_variables
+    job = prepare(dataclasses.replace(config, domains=(PLAIN,), workdir=str(tmp_path)))
+    head = job.network.trainable_variables
     start = [variable.numpy() for variable in head]
-    run.train()
+    run(job)
     on_features = [variable.numpy() for variable in head]
 
-    (whole,) = evaluation_batches(run.train_sources, 99)
+    (whole,) = evaluation_batches(job.train_sources, 99)
     images, labels = whole["image"].numpy(), whole["label"].numpy()
     rows = np.arange(len(labels), dtype="int32")
     order = FeaturePipeline(Features(PLAIN, rows, rows, rows[:, None]), config.batch_size, config.seed)
     for variable, value in zip(head, start, strict=True):
         variable.assign(value)
-    tower = run.model.tower(PLAIN)
-    compile_network(tower, run.model, run.recipes, run.steps_per_epoch, jit_compile=False)
+    tower = job.model.tower(PLAIN)
+    compile_network(tower, job.model, job.recipes, job.steps_per_epoch, jit_compile=False)
     for epoch in range(config.epochs):
         for batch in order.epoch(epoch).as_numpy_iterator():
             tower.train_on_batch(images[batch["label"]], labels[batch["label"]])
@@ -155,13 +156,13 @@ def test_the_head_is_what_the_same_steps_on_images_make_it(config, tmp_path):
 
 def test_where_features_change_images_are_read(config, tmp_path, monkeypatch):
     def reads_images(**changes):
-        run = Run(dataclasses.replace(config, **{"workdir": str(tmp_path / "-".join(changes)), **changes}))
-        return run.features is None and run.network.input.name == "image"
+        job = prepare(dataclasses.replace(config, **{"workdir": str(tmp_path / "-".join(changes)), **changes}))
+        return job.features is None and job.network.input.name == "image"
 
     assert not reads_images()
     assert reads_images(domains=("tiny",))  # a random crop
     assert reads_images(architecture=small("pointwise_sharing"))
-    monkeypatch.setattr(loop, "MOST_FEATURES", 1000)
+    monkeypatch.setattr(setup, "MOST_FEATURES", 1000)
     assert reads_images(seed=1)
 
 

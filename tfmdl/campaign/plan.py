@@ -18,6 +18,7 @@ from tfmdl.recipes import recipe_for
 from tfmdl.sharing import METHODS, OPTIONS, methods_with, options_of
 from tfmdl.sharing.individual import Individual
 from tfmdl.training.metrics import read_metrics
+from tfmdl.training.run_folder import RunFolder
 
 CAMPAIGN_FILE = "campaign.json"
 LOG_FILE = "log.txt"  # of each run: what it says
@@ -146,7 +147,7 @@ class PlannedRun:
         Raises:
             ValueError: if a line is damaged.
         """
-        return read_metrics(self.workdir)
+        return read_metrics(RunFolder(self.workdir).metrics)
 
 
 def rows_of(config: CampaignConfig) -> list[Row]:

@@ -12,7 +12,7 @@ from tfmdl.backbones import BACKBONES
 from tfmdl.cli import start
 from tfmdl.config import RunConfig
 from tfmdl.model import Architecture
-from tfmdl.recipes import SCHEDULES
+from tfmdl.recipes import PRESETS
 from tfmdl.sharing import METHODS, options_of
 from tfmdl.training import devices
 from tfmdl.training.callbacks import Terminated
@@ -31,7 +31,7 @@ def define_flags():
     flags.DEFINE_string("init_from", None, "Run whose trunk the domain is added to; without it a trunk is trained.")
     flags.DEFINE_list("packs", [], "For soft_sharing: runs of pointwise_sharing, the domain's own among them.")
     option_flags.define()
-    flags.DEFINE_enum("recipe", "paper", list(SCHEDULES), "Schedule: the paper's, or a short one for CPUs.")
+    flags.DEFINE_enum("recipe", "paper", list(PRESETS), "Schedule: the paper's, or a short one for CPUs.")
     flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
     flags.DEFINE_integer("batch_size", None, "Images in a step, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)

@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard: events below `<workdir>/train` and `<workdir>/val`."""
+"""What a run shows in TensorBoard."""
 
 import contextlib
 import errno
@@ -19,16 +19,16 @@ class TensorBoard:
     """Writes scalars, the configuration, augmented images, confusion matrices and depthwise kernels.
 
     Args:
-        workdir: Folder of the run.
+        train_dir, val_dir: Folders of the events of training and of evaluation.
         model: The `MultiDomainClassifier`.
         profile_steps: First and last step to profile, or None.
     """
 
-    def __init__(self, workdir, model, profile_steps=None):
+    def __init__(self, train_dir, val_dir, model, profile_steps=None):
         self._model = model
-        self._train = EventsFile(workdir / "train")
-        self._val = EventsFile(workdir / "val")
-        self._profile_dir = str(workdir / "train")
+        self._train = EventsFile(train_dir)
+        self._val = EventsFile(val_dir)
+        self._profile_dir = str(train_dir)
         self._profile_steps = profile_steps
         self._profiling = False
 

@@ -1,0 +1,34 @@
+"""What Keras fits: the batches of a pipeline as inputs and labels of the network."""
+
+import keras
+import numpy as np
+
+from tfmdl.data.features import FeaturePipeline
+from tfmdl.data.pipeline import TrainPipeline, map_in_order
+from tfmdl.training.setup import Job
+
+
+def feature_pipeline(job: Job) -> FeaturePipeline:
+    """Computes the features of all images that a run of one domain sees, and returns the batches to train on."""
+    for source in job.val_sources:
+        job.features.of(source)
+    (source,) = job.train_sources
+    return FeaturePipeline(job.features.of(source), job.recipe.batch_size, job.config.seed)
+
+
+def batches(job: Job, pipeline: TrainPipeline | FeaturePipeline, epoch: int, first_step: int):
+    """Returns the batches of an epoch from `first_step` on.
+
+    Of one domain, (image or features, label); of several, ({"image", "domain"}, label in the joint label space).
+    """
+    of_epoch = pipeline.epoch(epoch, first_step)
+    if len(job.config.domains) == 1:
+        given = job.network.input.name
+        return map_in_order(of_epoch, lambda batch: (batch[given], batch["label"]))
+    offsets = np.array(list(job.model.head.offsets.values()), "int32")
+
+    def to_joint(batch):
+        inputs = {"image": batch["image"], "domain": batch["domain"]}
+        return inputs, batch["label"] + keras.ops.take(offsets, batch["domain"])
+
+    return map_in_order(of_epoch, to_joint)

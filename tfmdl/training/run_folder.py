@@ -1,0 +1,181 @@
+"""The folder of a run: what lies where, and how a run leaves it so that the same command goes on."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from tfmdl import packs
+from tfmdl.config import CONFIG_FILE, RunConfig, differences, load_config
+from tfmdl.evaluation.accuracy import Evaluation
+from tfmdl.files import locked, read_json, write_json
+from tfmdl.training.checkpoints import Checkpoint, Checkpoints, collect, restore
+from tfmdl.training.metrics import truncate_metrics
+from tfmdl.training.setup import Job
+from tfmdl.typed import naming_file
+
+# What config.json says beside the configuration and may not change either.
+_FOLLOWED = {
+    "data": "records in --data_dir",
+    "trunk_fingerprint": "trunk in --init_from",
+    "experts": "experts in --packs",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeState:
+    """Where a run goes on.
+
+    Attributes:
+        step: How many steps were taken.
+        epoch_seconds: What the epoch that it is in has taken so far.
+        metrics: That epoch's running metrics, as `collect` returned them; None where an epoch begins.
+        checkpoint: The file that this is from; None for a run that begins.
+    """
+
+    step: int = 0
+    epoch_seconds: float = 0.0
+    metrics: dict[str, np.ndarray] | None = None
+    checkpoint: pathlib.Path | None = None
+
+
+class RunFolder:
+    """What a run writes.
+
+    Args:
+        workdir: The folder.
+
+    Attributes:
+        path: The folder.
+        config: What was asked for, and what followed from it.
+        metrics: A line per epoch.
+        train_events, val_events: Folders of TensorBoard's events.
+        checkpoints: What the run goes on from.
+        trunk: The trunk, of a run that trains one.
+        packs: Folder of a pack per domain, which are written last.
+    """
+
+    def __init__(self, workdir: str | os.PathLike):
+        self.path = pathlib.Path(workdir)
+        self.config = self.path / CONFIG_FILE
+        self.metrics = self.path / "metrics.jsonl"
+        self.train_events = self.path / "train"
+        self.val_events = self.path / "val"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.trunk = self.path / packs.TRUNK_FILE
+        self.packs = self.path / packs.PACKS_DIR
+
+    def locked(self):
+        """Returns a context in which no other run may work here; errors as `tfmdl.files.locked`."""
+        return locked(self.path, "run")
+
+    def claim(self, config: RunConfig, described: dict) -> None:
+        """Writes config.json, or checks that the one that is there says the same.
+
+        Args:
+            config: The configuration of the run.
+            described: As `Job.describe` returned it.
+
+        Raises:
+            ValueError: if it is of another run, naming what differs.
+        """
+        described = json.loads(json.dumps(described))
+        if self.config.is_file():
+            changed = differences(load_config(self.path), config)
+            before = read_json(self.config)
+            for key, what in _FOLLOWED.items():
+                if (before.get(key) or None) != (described[key] or None):
+                    changed.append(f"the {what}: was {before.get(key)!r}, now {described[key]!r}")
+            if changed:
+                raise ValueError(
+                    f"--workdir={self.path} holds a run of another configuration:\n  " + "\n  ".join(changed)
+                    + "\nuse another --workdir, or remove that one"
+                )
+        write_json(self.config, described)  # again too: data or trunk may have moved
+
+    def save_checkpoint(
+        self, network: keras.Model, step: int, mid_epoch_seconds: float | None = None
+    ) -> pathlib.Path:
+        """Writes a checkpoint and returns its path.
+
+        Args:
+            network: The compiled network that is fitted.
+            step: How many steps were taken.
+            mid_epoch_seconds: What the epoch that goes on has taken so far; None at its end.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        mid_epoch = mid_epoch_seconds is not None
+        groups = _groups(network)
+        if mid_epoch:
+            groups["metrics"] = metric_variables(network)
+        return self.checkpoints.save(Checkpoint(step, mid_epoch, mid_epoch_seconds or 0.0, collect(groups)))
+
+    def resume(self, network: keras.Model, note: Callable[[str], None]) -> ResumeState:
+        """Restores the network of the newest checkpoint, and drops what metrics.jsonl has of later steps.
+
+        Args:
+            network: As in `save_checkpoint`.
+            note: Called with a line for each checkpoint that is damaged.
+
+        Raises:
+            ValueError: if no checkpoint is whole, or it is of another network.
+        """
+        checkpoint, damages = self.checkpoints.newest()
+        for damage in damages:
+            note(f"{damage}: goes on from {checkpoint.path}")
+        truncate_metrics(self.metrics, checkpoint.step if checkpoint else 0)
+        if not checkpoint:
+            return ResumeState()
+        tensors, metrics = checkpoint.tensors, None
+        if checkpoint.mid_epoch:
+            metrics = {name: tensors.pop(name) for name in list(tensors) if name.startswith("metrics:")}
+        with naming_file(checkpoint.path):
+            restore(_groups(network), tensors)
+        return ResumeState(checkpoint.step, checkpoint.epoch_seconds, metrics, checkpoint.path)
+
+    def write_results(self, job: Job, evaluations: dict[str, Evaluation]) -> None:
+        """Writes the trunk, if the job trains one, and the packs.
+
+        Args:
+            job: What was trained.
+            evaluations: By domain, of those that were measured.
+        """
+        trunk_fingerprint = job.trunk.fingerprint if job.trunk else packs.write_trunk(self.trunk, job.model, job.base)
+        for domain, info in job.infos.items():
+            packs.write_pack(
+                packs.pack_path(self.path, domain),
+                job.model,
+                domain,
+                label_names=info.label_names,
+                category_ids=info.category_ids,
+                preprocessing=job.preprocessing[domain],
+                trunk_fingerprint=trunk_fingerprint,
+                accuracy=evaluations[domain].accuracy if domain in evaluations else None,
+                base=job.trunk is None and domain == job.base,
+                experts=[packs.Expert(pack.domain, pack.fingerprint, pack.path) for pack in job.expert_packs],
+            )
+
+    def what_next(self, job: Job) -> str:
+        """Returns what a finished run says: what it wrote, and the next commands to type."""
+        made = [] if job.trunk else [self.trunk]
+        made += sorted(self.packs.glob("*.safetensors"))
+        return (
+            f"wrote {', '.join(map(str, made))}\n"
+            f"next:  python eval.py --workdir={self.path} --data_dir={job.config.data_dir} --split=val\n"
+            f"       tensorboard --logdir={self.path}"
+        )
+
+
+def metric_variables(network: keras.Model) -> list[keras.Variable]:
+    """Returns the variables of a network's running metrics."""
+    return [variable for metric in network.metrics for variable in metric.variables]
+
+
+def _groups(network):
+    return {"network": network.variables, "optimizer": network.optimizer.variables}
