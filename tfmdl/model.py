@@ -201,7 +201,7 @@ class MultiDomainClassifier(keras.Model):
             features = self.backbone(image, domain=domain)
         logits = self._logits(features, domain, dropout)
         network = keras.Model(inputs, (logits, seen) if gated else logits, name=name)
-        network.dtype_policy = self.dtype_policy  # by it `compile` decides whether to scale the loss
+        network.dtype_policy = self.dtype_policy  # `compile` decides by this whether to scale the loss
         return network
 
     def _image(self):
@@ -215,9 +215,9 @@ class MultiDomainClassifier(keras.Model):
     def train_only(self, domains=(), shared=False):
         """Freezes all variables but those of `domains` and, if `shared`, the shared ones.
 
-        With `shared`, what is trained is a trunk, and the first of `domains` is its base domain: what a base domain
-        lacks by the method stays without effect. What the method fixes stays frozen. Keras reads this when a model is
-        compiled: call it before.
+        With `shared`, what is trained is a trunk, and the first of `domains` is its base domain: what the method does
+        not add to a base domain stays without effect. What the method fixes stays frozen. Keras reads this when a model
+        is compiled: call it before.
 
         Raises:
             ValueError: if there is no such domain.
@@ -296,7 +296,7 @@ class _Observed(keras.layers.Layer):
         super().__init__(dtype=backbone.dtype_policy, **kwargs)
         self.backbone = backbone
         self.gated = gated
-        self.built = True  # it has nothing of its own
+        self.built = True  # it has no variables of its own
 
     def call(self, inputs, domain, training=False):
         seen = []
