@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_network import small
 
+from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.params import count
 from tfmdl.sharing import METHODS
 

@@ -9,8 +9,9 @@ import sys
 import pytest
 from small_network import small
 
+from tfmdl.architecture import Architecture
 from tfmdl.domains import DECATHLON
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.params import classes_of, count, count_plain_resnet26
 
 CLASSES = {name: facts.num_classes for name, facts in DECATHLON.items()}

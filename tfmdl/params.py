@@ -19,10 +19,11 @@ from absl import app, flags
 from rich.table import Table
 
 from tfmdl import option_flags
+from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import report_errors, table_console
 from tfmdl.domains import DECATHLON, SHARED, check_name
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.published import TABLE_1
 from tfmdl.sharing import METHODS, methods_with, options_of
 

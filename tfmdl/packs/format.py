@@ -9,10 +9,11 @@ import reprlib
 import numpy as np
 
 import tfmdl
+from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import SHARED, check_name
 from tfmdl.files import fingerprint, read_tensors, write_tensors
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs.variables import slots, values_of
 from tfmdl.sharing import METHODS
 from tfmdl.typed import check_types, naming_file

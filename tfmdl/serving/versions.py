@@ -10,9 +10,9 @@ import tempfile
 import tensorflow as tf
 
 from tfmdl import files
+from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import check_name
-from tfmdl.model import Architecture
 from tfmdl.outside import parse_json, printable
 from tfmdl.serving.assets import MANIFEST
 from tfmdl.typed import check_types
