@@ -31,7 +31,7 @@ class Contestant:
 
     Attributes:
         name: What the table calls it.
-        make: Called once in the contestant's process; returns what is called at each turn and returns a number.
+        make: Called once in the contestant's process; returns what is called at each turn; that returns a number.
         environment: Variables of the process.
     """
 
@@ -75,8 +75,8 @@ def define_size_flags() -> None:
     """Defines the flags that `size` reads."""
     flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
     flags.DEFINE_integer("image_size", 64, "Side of the images.", lower_bound=8)
-    flags.DEFINE_integer("batch", 32, "Images in a batch.", lower_bound=1)
-    flags.DEFINE_integer("steps", 4, "Steps of a turn.", lower_bound=1)
+    flags.DEFINE_integer("batch", 32, "Images per batch.", lower_bound=1)
+    flags.DEFINE_integer("steps", 4, "Steps per turn.", lower_bound=1)
     flags.DEFINE_string("dtype", "float32", "Keras dtype policy.")
 
 

@@ -151,7 +151,8 @@ def _xla():
 
 
 def _our_model(size, method, domains):
-    from tfmdl.model import Architecture, MultiDomainClassifier
+    from tfmdl.architecture import Architecture
+    from tfmdl.model import MultiDomainClassifier
 
     classes = {f"domain{number}": CLASSES for number in range(domains)}
     return MultiDomainClassifier(classes, Architecture(method, "resnet26_separable", size.width), size.dtype)

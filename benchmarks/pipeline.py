@@ -11,11 +11,11 @@ from benchmarks import common, data
 from benchmarks.common import FLAGS, Claim, Contestant
 
 flags.DEFINE_string("data_dir", None, "Converted domains, the first ten of which are used; drawn ones if not given.")
-flags.DEFINE_integer("batch", 128, "Images in a batch.", lower_bound=1)
-flags.DEFINE_integer("batches", 150, "Batches of a turn.", lower_bound=1)
+flags.DEFINE_integer("batch", 128, "Images per batch.", lower_bound=1)
+flags.DEFINE_integer("batches", 150, "Batches per turn.", lower_bound=1)
 
-COPIES = 50  # of each file, so that an epoch, whose beginning and end cost something, outlasts the measurement
-TURNS = 20  # PyTorch's loader gets its images in a list: an epoch of as many as these turns need
+COPIES = 50  # per file: beginning and end of an epoch cost something, so one must outlast the measurement
+TURNS = 20  # PyTorch's loader gets a list of images: as many as so many turns need
 
 
 def domains_of(data_dir):

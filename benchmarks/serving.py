@@ -260,10 +260,10 @@ def main(_):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("measure", ["soak", "latency", "size"], "Of soak, latency and size.")
+    flags.DEFINE_list("measure", ["soak", "latency", "size"], "What to measure: of soak, latency and size.")
     flags.DEFINE_string("trunk", None, "A run or file with the trunk; by default a small network is made up.")
     flags.DEFINE_list("packs", [], "Runs or files with the domains' packs.")
     flags.DEFINE_string("data_dir", None, "Converted domains, for real images.")
     flags.DEFINE_integer("requests", 20000, "Of the soak.")
-    flags.DEFINE_integer("repeats", 50, "Calls a latency is the median of.")
+    flags.DEFINE_integer("repeats", 50, "Calls per latency, which is their median.")
     app.run(main)

@@ -28,7 +28,7 @@ def picture(random, colour, height, width):
 
 
 def write_domain(data_dir, name, sizes=None, seed=0, test_labels=False, classes=None):
-    """Writes a domain of two shards a split; the test split has no labels, which lie in `labels/` instead.
+    """Writes a domain of two shards per split; the test split has no labels, which lie in `labels/` instead.
 
     The image ids are in no order, and neither they nor the category ids begin at 0. Every fifth image is a PNG, every
     seventh grey; a third has a shorter side of 18 pixels, the rest has to be resized for that.

@@ -1,6 +1,6 @@
 """A network of 8 layers instead of 26, quickly built and traced, for tests of what does not depend on the depth."""
 
-from tfmdl.model import Architecture
+from tfmdl.architecture import Architecture
 from tfmdl.sharing import options_of
 
 

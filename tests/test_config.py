@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from tfmdl.architecture import Architecture
 from tfmdl.config import MAY_DIFFER, RunConfig, differences, load_config
 from tfmdl.files import write_json
-from tfmdl.model import Architecture
 from tfmdl.sharing.soft_sharing import SoftSharing
 
 PLAIN = RunConfig(domains=("a",), data_dir="data", workdir="run")

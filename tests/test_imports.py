@@ -9,25 +9,16 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A module imports from its own room and from rooms above it in this list, never from one below.
-ROOMS = (
-    ("tfmdl", "tfmdl.quiet", "tfmdl.domains", "tfmdl.outside", "tfmdl.published"),
-    ("tfmdl.cli", "tfmdl.files", "tfmdl.typed"),
-    ("tfmdl.data",),
-    ("tfmdl.layers",),
-    ("tfmdl.sharing",),
-    ("tfmdl.backbones",),
-    ("tfmdl.model",),
-    ("tfmdl.option_flags",),
-    ("tfmdl.recipes", "tfmdl.counts"),
-    ("tfmdl.config",),
-    ("tfmdl.packs",),
-    ("tfmdl.evaluation",),
-    ("tfmdl.training", "tfmdl.serving"),
-    ("tfmdl.export",),
-    ("tfmdl.api", "tfmdl.params", "tfmdl.score", "tfmdl.client", "tfmdl.campaign", "tfmdl.demo"),
-    ("train", "eval"),
-)
+
+
+def rooms():
+    """Returns the rooms that docs/design.md lists, as modules: each imports from itself and from those above it."""
+    _, listed, _ = (ROOT / "docs" / "design.md").read_text().partition("## Rooms")
+    block = listed.split("```")[1]
+    return [line.split()[0].removesuffix("/").removesuffix(".py").replace("/", ".") for line in block.splitlines()[1:]]
+
+
+ROOMS = [room.removesuffix(".__init__") for room in rooms()]
 
 # What makes the network, and so imports Keras.
 NETWORK = ("tfmdl.layers", "tfmdl.sharing", "tfmdl.backbones", "tfmdl.model")
@@ -111,23 +102,23 @@ def inside(module, rooms):
     return any(module == room or (room != "tfmdl" and module.startswith(f"{room}.")) for room in rooms)
 
 
-def floor(module):
-    floors = [number for number, rooms in enumerate(ROOMS) if inside(module, rooms)]
-    assert len(floors) == 1, f"{module} has no place in ROOMS: give it one"
-    return floors[0]
-
-
 def room(module):
-    return next(room for rooms in ROOMS for room in rooms if inside(module, (room,)))
+    found = [room for room in ROOMS if inside(module, [room])]
+    assert len(found) == 1, f"{module} has no room, or several, in docs/design.md"
+    return found[0]
+
+
+def test_the_design_lists_what_there_is():
+    used = {room(module) for module in SOURCES}
+    assert set(ROOMS) - used == {"benchmarks", "tests"}
+    assert all((ROOT / name).is_dir() for name in ("benchmarks", "tests"))
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if not name.startswith("data_prep")])
 def test_imports_run_one_way(module):
     for imported in imports(module):
         if imported.split(".")[0] in ("tfmdl", "train", "eval"):
-            assert floor(imported) < floor(module) or room(imported) == room(module), (
-                f"{module} imports {imported}"
-            )
+            assert ROOMS.index(room(imported)) <= ROOMS.index(room(module)), f"{module} imports {imported}"
         assert not imported.startswith("data_prep") or module == "tfmdl.demo", f"{module} imports {imported}"
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from small_network import small
 
+from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
 from tfmdl.counts import count
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.sharing import METHODS
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"

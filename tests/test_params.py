@@ -9,9 +9,10 @@ import sys
 import pytest
 from small_network import small
 
+from tfmdl.architecture import Architecture
 from tfmdl.counts import count, count_plain_resnet26
 from tfmdl.domains import DECATHLON
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.params import classes_of
 
 CLASSES = {name: facts.num_classes for name, facts in DECATHLON.items()}

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.evaluation.decathlon import read_percentages
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import write_pack
 from tfmdl.score import accuracies_of_runs, parse_sizes, scores_of
 

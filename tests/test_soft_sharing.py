@@ -14,6 +14,7 @@ from small_network import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from tfmdl.architecture import Architecture
 from tfmdl.cli import table_console
 from tfmdl.config import RunConfig, load_config
 from tfmdl.data.pipeline import Source, evaluation_batches
@@ -22,7 +23,7 @@ from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 from tfmdl.evaluation.save import save
 from tfmdl.evaluation.show import show
 from tfmdl.files import read_tensors, write_tensors
-from tfmdl.model import Architecture, slot_and_owner
+from tfmdl.model import slot_and_owner
 from tfmdl.packs import load_model, read_packs, read_trunk
 from tfmdl.serving.source import from_export, from_runs
 from tfmdl.serving.writer import Options, write_export

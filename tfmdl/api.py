@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfmdl import packs as pack_files
+from tfmdl.architecture import Architecture
 from tfmdl.config import RunConfig
 from tfmdl.data.decode import normalize, window_of_images
 from tfmdl.evaluation.accuracy import Evaluation
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
-from tfmdl.model import Architecture
 from tfmdl.serving.source import data_dir_of, from_runs
 from tfmdl.serving.writer import Options, write_export
 from tfmdl.sharing import OPTIONS

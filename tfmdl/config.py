@@ -4,10 +4,10 @@ import dataclasses
 import os
 import pathlib
 
+from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import MAX_SIDE
 from tfmdl.domains import check_name
 from tfmdl.files import read_json
-from tfmdl.model import Architecture
 from tfmdl.typed import check_types, naming_file
 
 CONFIG_FILE = "config.json"

@@ -5,8 +5,9 @@ import functools
 import math
 from collections.abc import Collection
 
+from tfmdl.architecture import Architecture
 from tfmdl.domains import SHARED
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 
 
 @dataclasses.dataclass(frozen=True)

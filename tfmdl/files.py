@@ -76,7 +76,7 @@ def read_json(path: str | os.PathLike) -> dict:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Gives the OSErrors of the body the name of the file, which that of a full disk has not."""
+    """Adds the file's name to OSErrors of the body that have none, as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -151,7 +151,7 @@ def _read(path):
 
 
 def _hash(content, place):
-    """Returns the SHA-256 of a file of tensors, where the hash itself stands taken as unknown."""
+    """Returns the SHA-256 of a file of tensors, with `_UNKNOWN` in the place of the hash itself."""
     content, (start, end) = memoryview(content), place.span(1)
     digest = hashlib.sha256(content[:start])
     digest.update(_UNKNOWN.encode())

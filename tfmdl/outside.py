@@ -1,4 +1,4 @@
-"""Texts that came from outside: what Python lets through, or gives up on without a name, is refused or made plain."""
+"""Texts from outside: what a file, record or terminal could not take is refused by name, or made plain."""
 
 import json
 from typing import Any

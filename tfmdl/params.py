@@ -14,11 +14,12 @@ from absl import flags
 from rich.table import Table
 
 from tfmdl import option_flags
+from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import start, table_console
 from tfmdl.counts import ParameterCount, count, count_plain_resnet26
 from tfmdl.domains import DECATHLON, check_name
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.published import TABLE_1
 from tfmdl.sharing import METHODS, methods_with, options_of
 

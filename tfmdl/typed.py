@@ -29,7 +29,7 @@ def check_types(instance) -> None:
 
 @contextlib.contextmanager
 def naming_file(path: str | os.PathLike) -> Iterator[None]:
-    """Names the file whose fields are missing, unknown or cannot be true, as the body finds out.
+    """Adds the file's name to errors of the body about fields: missing, unknown or impossible ones.
 
     Raises:
         ValueError: for any KeyError, TypeError or ValueError of the body.

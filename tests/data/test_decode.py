@@ -106,7 +106,7 @@ def segment(marker, data):
 
 @pytest.mark.parametrize("before", [b"junk", b"\xff" * 9, b"\0" * 5000, "COM", "APP1"], ids=str)
 def test_the_size_of_a_jpeg_is_that_of_what_is_decoded(before, rng):
-    """Whatever stands before its header: something that is none, or hides one of another size."""
+    """Whatever stands before its header: something that is no header, or hides one of another size."""
     encoded = encode(noise(rng, 9, 23), "jpeg")
     small = encoded[encoded.index(b"\xff\xc0") :]
     decoy = {"COM": segment(0xFE, small[:19]), "APP1": segment(0xE1, b"Exif\0\0\xff\xd8" + small)}.get(before, before)

@@ -70,7 +70,7 @@ BAD_FIELDS = [
     ("label_names", ["a", None], "label_names"),
     ("label_names", ["a", "b", "c"], "category_ids: expected 3 integers"),
     ("category_ids", [70], "category_ids: expected 2 integers"),
-    ("category_ids", [80, 70], "ascending, one a class; received [80, 70]"),
+    ("category_ids", [80, 70], "ascending, one per class; received [80, 70]"),
     ("category_ids", [70, 70], "category_ids"),
     ("category_ids", [70, 2**63], "category_ids"),
     ("category_ids", [True, 70], "category_ids"),

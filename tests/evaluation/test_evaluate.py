@@ -134,7 +134,7 @@ def test_labels_and_predictions_are_joined_by_image(config_of, data_dir, tmp_pat
     ("spoil", "message"),
     [
         (lambda lines: lines[1:], "no label for image"),
-        (lambda lines: [{**lines[0], "category_id": 5}, *lines[1:]], "has category 5, which domain 'base' has not"),
+        (lambda lines: [{**lines[0], "category_id": 5}, *lines[1:]], "category 5, which domain 'base' does not have"),
         (lambda lines: [{"image_id": 1}], "not COCO-like"),
     ],
 )

@@ -27,7 +27,7 @@ def test_shared_bank_has_one_variable_for_all(randomized):
     bank = make(randomized, shared=True)
     assert [v.path for v in bank.variables] == ["bank/shared"]
     assert bank.variable("a") is bank.variable("c")
-    assert bank.select(np.array([0, 2], "int32")).shape == (2, 3)  # not repeated an image
+    assert bank.select(np.array([0, 2], "int32")).shape == (2, 3)  # not repeated per image
 
 
 def test_owner_ends_the_path_of_a_variable(randomized):

@@ -1,4 +1,4 @@
-"""Masks: a threshold, a gradient that passes it by, and a bit a weight in files."""
+"""Masks: a threshold, a gradient that passes it by, and one bit per weight in files."""
 
 import keras
 import numpy as np

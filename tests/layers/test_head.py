@@ -1,4 +1,4 @@
-"""The head against plain numpy: one label space a domain, one concatenated."""
+"""The head against plain numpy: one label space per domain, one concatenated."""
 
 import keras
 import numpy as np

@@ -5,8 +5,9 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import write_pack, write_trunk
 
 PAIR = "vgg-flowers_2.0"

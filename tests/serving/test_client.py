@@ -199,7 +199,7 @@ def test_grpc_errors_name_server_and_model(server, files):
 
 
 def test_answers_that_are_no_answers_are_told():
-    """A slow server, one that is something else, and messages escaped in ways that JSON has not."""
+    """A slow server, one that is something else, and messages with escapes that JSON does not know."""
     said = {"/v1/models/web:predict": (200, b"<html>"), "/v1/models/odd:predict": (400, b'{ "error": "can\\\'t" }')}
 
     class Other(http.server.BaseHTTPRequestHandler):

@@ -122,7 +122,7 @@ def segment(marker, data):
 
 
 def progressive(scans, side=8):
-    """Returns a black image whose blocks are gone over once a scan, each of which has a few bytes."""
+    """Returns a black image whose blocks are gone over once per scan; each scan has a few bytes."""
     blocks = (side // 8) ** 2
     assert blocks < 2**14, "one run has them all"
     frame = segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\x01\x11\x00")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from made import moved
 
+from tfmdl.architecture import Architecture
 from tfmdl.layers import DomainBatchNormalization, DomainConv2D
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import values_of
 from tfmdl.serving.network import FoldedClassifier
 from tfmdl.sharing import METHODS

@@ -70,7 +70,7 @@ REST = {
     "a list": (http(b"[1]"), f"{SERVING}, a list of predictions; received b'[1]'"),
     "other keys": (http(b'{"outputs": 1}'), f"{SERVING}, a list of predictions"),
     "a number": (http(b'{"predictions": 5}'), f"{SERVING}, a list of predictions"),
-    "two rows": (http(b'{"predictions": [{}, {}]}'), "expected 1 answers, one an image; received 2"),
+    "two rows": (http(b'{"predictions": [{}, {}]}'), "expected 1 answers, one per image; received 2"),
     "no labels": (http(b'{"predictions": [{}]}'), LABELS),
     "no names": (http(b'{"predictions": [[1, 2]]}'), LABELS),
     "no classes": (answers(label=[], probability=[], class_id=[]), LABELS),

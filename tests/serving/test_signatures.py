@@ -10,10 +10,11 @@ from made import ALL, ENCODERS, MIXED, NUM_CLASSES, PAIR, label_names
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tfmdl.architecture import Architecture
 from tfmdl.data import records
 from tfmdl.data.decode import decode_window
 from tfmdl.data.pipeline import Source, evaluation_batches
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.serving.signatures import Served, build_module
 
 

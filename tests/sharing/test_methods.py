@@ -7,7 +7,8 @@ import pytest
 from small_network import small
 
 from tfmdl import sharing
-from tfmdl.model import Architecture, MultiDomainClassifier, slot_and_owner
+from tfmdl.architecture import Architecture
+from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.sharing import METHODS, OPTIONS, methods_with
 
 # Who owns the parts of a network. A change here changes the format of packs and checkpoints: what was written

@@ -50,8 +50,8 @@ def decode_windows(encoded, height, width, cover, window, offset):
 
         return _map(function, window, encoded, resized, fits, corner)
 
-    # For every operation in its loop a map takes longer than for the arithmetic. So there is little in it, and only
-    # where an image has to be resized it asks which.
+    # A map takes longer to start each operation of its loop than to do the arithmetic. So its loop has few of them: it
+    # asks which images to resize only where there are some.
     return tf.cond(tf.reduce_all(fits), cut_all, resize_some)
 
 
@@ -137,7 +137,7 @@ def resize(image, size):
 
 
 def normalize(images, mean, std):
-    """Returns images as float32: pixels in 0..1, less `mean`, by `std`.
+    """Returns images as float32: pixels in 0..1, minus `mean`, divided by `std`.
 
     Args:
         images: (batch, height, width, 3), pixels in 0..255, height and width static.

@@ -51,7 +51,7 @@ class FeaturePipeline:
 
     Args:
         features: Of all images to train on.
-        batch_size: Images in a batch.
+        batch_size: Images per batch.
         seed: Of the order.
     """
 

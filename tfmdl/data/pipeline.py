@@ -64,7 +64,7 @@ class TrainPipeline:
 
     Args:
         sources: One `Source`, or several whose images mix.
-        batch_size: Images in a batch.
+        batch_size: Images per batch.
         seed: Of the order and the crops.
         cache: Keep decoded images in memory, whole.
 

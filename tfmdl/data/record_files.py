@@ -16,8 +16,8 @@ class RecordFiles:
     """Records of several files, numbered through.
 
     The files are read once from end to end: that finds where each record lies, and checks its checksum, before the
-    first is used. After that the disk is read at random; what does not fit into the memory that the operating system
-    has left for files should lie on a disk that does not turn. Memory holds 8 bytes for each record.
+    first is used. After that the disk is read at random; records that do not fit into the operating system's file
+    cache should lie on a disk that does not turn. Memory holds 8 bytes for each record.
 
     Args:
         paths: TFRecord files, uncompressed.

@@ -73,7 +73,7 @@ def shard_name(domain: str, split: str, number: int, count: int) -> str:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Gives a file's name to the errors of writing it: a full disk's has none, and TensorFlow's are no OSErrors.
+    """Adds a file's name to errors of writing it, and makes OSErrors of TensorFlow's: that of a full disk has no name.
 
     Raises:
         OSError: for any OSError or TensorFlow error of the body.
@@ -146,7 +146,7 @@ class DatasetInfo:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def num_examples(self, splits: Iterable[str]) -> int:
-        """Returns how many records `splits` have; one that the domain has not counts as empty."""
+        """Returns how many records `splits` have; a split that the domain does not have counts as empty."""
         return sum(self.splits[split].num_examples for split in splits if split in self.splits)
 
     def shard_paths(self, data_dir: str | os.PathLike, split: str) -> list[str]:
@@ -239,7 +239,7 @@ def _checked_info(path: str, fields: dict, domain: str) -> dict:
     category_ids = field("category_ids", list, "a list")
     whole = len(category_ids) == len(label_names) and all(map(is_int64, category_ids))
     ascending = whole and all(a < b for a, b in zip(category_ids, category_ids[1:], strict=False))
-    _check(ascending, f"{path}: category_ids", f"{len(label_names)} integers, ascending, one a class", category_ids)
+    _check(ascending, f"{path}: category_ids", f"{len(label_names)} integers, ascending, one per class", category_ids)
     splits = field("splits", dict, "an object")
     _check(splits and set(splits) <= set(SPLITS), f"{path}: splits", f"some of {', '.join(SPLITS)}", list(splits))
     splits = {
@@ -267,7 +267,7 @@ def _checked_split(path: str, body: Any, domain: str, split: str, classes: int) 
     labelled = _typed(path, body, "labelled", bool, "true or false")
     per_class = _typed(path, body, "per_class", list, "a list")
     good = len(per_class) == classes and all(type(number) is int and number >= 0 for number in per_class)
-    _check(good, f"{path}: per_class", f"{classes} counts, one a class", per_class)
+    _check(good, f"{path}: per_class", f"{classes} counts, one per class", per_class)
     _check(
         sum(per_class) == (count if labelled else 0),
         f"{path}: per_class",

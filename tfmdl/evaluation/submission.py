@@ -22,7 +22,7 @@ def read_labels(labels_dir: str | os.PathLike, domain: str, category_ids: list[i
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not COCO-like, has an image twice or a category that the domain has not.
+        ValueError: if it is not COCO-like, has an image twice or a category that the domain does not have.
     """
     path = pathlib.Path(labels_dir, f"{domain}_test.json")
     if not path.is_file():
@@ -37,7 +37,7 @@ def read_labels(labels_dir: str | os.PathLike, domain: str, category_ids: list[i
         if not (is_int64(image_id) and is_int64(category)):
             raise ValueError(f"{path}: ids must be integers; received image_id {image_id!r}, category_id {category!r}")
         if category not in index_of:
-            raise ValueError(f"{path}: image {image_id} has category {category}, which domain {domain!r} has not")
+            raise ValueError(f"{path}: image {image_id} has category {category}, which domain {domain!r} does not have")
         if image_id in label_of:
             raise ValueError(f"{path}: image {image_id} is there twice")
         label_of[image_id] = index_of[category]

@@ -10,8 +10,8 @@ from tfmdl.layers.pointwise_conv import mix_channels
 class DomainControlledConv2D(DomainConv2D):
     """Shared convolution whose filters a controller matrix of the domain recombines linearly.
 
-    Filter j of a domain is the sum over i of controller[i, j] times the shared filter i. A convolution is linear: the
-    responses are recombined instead of the filters, which for one domain an image is one matrix product. A new
+    Filter j of a domain is the sum over i of controller[i, j] times the shared filter i. A convolution is linear, so
+    the responses are recombined instead of the filters: one matrix product, also with one domain per image. A new
     controller is the identity.
 
     Args:

@@ -10,7 +10,7 @@ from tfmdl.layers.domain_bank import DomainBank
 class DomainConv2D(DomainConvolution):
     """2-D convolution without bias: what the plain ResNet-26 of the adapter papers is made of.
 
-    With one domain an image and a kernel per domain, the images are convolved one after the other.
+    With one domain per image and one kernel per domain, the images are convolved one after the other.
 
     Args:
         filters: Number of output channels.
@@ -84,7 +84,7 @@ def conv(inputs, kernel, strides):
     """
     if len(kernel.shape) == 4:
         return ops.conv(inputs, kernel, strides=strides, padding="same")
-    # One image a step: no backend's grouped convolution takes a number of groups that is known only at run time.
+    # One image per step: no backend's grouped convolution takes a number of groups that is known only at run time.
     return ops.map(
         lambda pair: ops.conv(pair[0][None], pair[1], strides=strides, padding="same")[0], (inputs, kernel)
     )

@@ -11,7 +11,7 @@ from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 class DomainDepthwiseConv2D(DomainConvolution):
     """Depthwise 2-D convolution whose kernel belongs to the domain: the spatial correlations of the paper.
 
-    With the domain as a name or a scalar this is the plain depthwise convolution. With one domain an image, the
+    With the domain as a name or a scalar this is the plain depthwise convolution. With one domain per image, the
     gathered kernels are applied in one op, on the images side by side.
 
     Args:
@@ -44,7 +44,7 @@ class DomainDepthwiseConv2D(DomainConvolution):
         self.kernel_size = kernel_size
         self.strides = strides
         self.shared = shared
-        # A depthwise kernel is (height, width, channels, 1): what Keras takes for its fan-in is what is meant here.
+        # Keras takes height * width * channels for the fan-in of such a kernel, which is what the authors divide by.
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
         )
@@ -79,7 +79,7 @@ def depthwise_conv(inputs, kernel, strides, laid_out=False):
 
     Args:
         inputs: (batch, height, width, channels), or, if `laid_out`, (1, height, width, batch * channels).
-        kernel: (kernel height, kernel width, channels, 1), or with an own one (..., batch, channels, 1).
+        kernel: (kernel height, kernel width, channels, 1), or with one per image (..., batch, channels, 1).
         strides: Stride along height and width.
         laid_out: Whether the images lie side by side.
 

@@ -12,7 +12,7 @@ class DomainBank(keras.layers.Layer):
     """One variable per domain (or one for all), and the only place where a domain picks its own.
 
     `select` takes the domain as a name, and then gives that domain's variable without any gather; as an int32
-    scalar; or as an int32 vector, and then gives one value an image: the domain-indexed gather. Ids count the
+    scalar; or as an int32 vector, and then gives one value per image: the domain-indexed gather. Ids count the
     `domains` from 0. Each domain has a variable of its own rather than a slice of a stacked one, so that weight
     decay, momentum and moving statistics of a domain cannot touch another's.
 
@@ -26,8 +26,8 @@ class DomainBank(keras.layers.Layer):
         ValueError: if `domains` is empty or names one twice.
     """
 
-    bits = 32  # that a weight takes in a file
-    pooled = False  # whether each variable serves all domains, who mix them
+    bits = 32  # per weight in a file
+    pooled = False  # whether all domains use, and mix, all variables
 
     def __init__(self, domains, shared=False, initializer="zeros", learned=True, **kwargs):
         super().__init__(**kwargs)
@@ -49,7 +49,7 @@ class DomainBank(keras.layers.Layer):
                 initializer=self.initializer_of(owner),
                 trainable=self.learned,
                 autocast=mixed,
-                # Of several devices, each finds what a layer assigns in its own images. Gradients the optimizer sums.
+                # On several devices, what a layer assigns becomes the mean of what each assigns.
                 aggregation="none" if self.learned else "mean",
                 name=owner,
             )
@@ -118,9 +118,9 @@ class DomainBank(keras.layers.Layer):
 
 
 def gather(values, ids, axis):
-    """Returns the value of each id, of what is stacked along `axis` of `values`.
+    """Returns, for each of `ids`, its slice of `values` along `axis`.
 
-    As `ops.take`, but its gradient is a matrix product instead of a sum one image after the other.
+    As `ops.take`, but its gradient is one matrix product instead of a sum image by image.
     """
     before, count = values.shape[:axis], values.shape[axis]
     member = ops.one_hot(ids, count, axis=0, dtype=values.dtype)

@@ -11,7 +11,7 @@ class DomainMask(DomainBank):
     """Per domain a mask of zeros and ones: one where a real-valued score is above a threshold.
 
     The gradient of the mask goes to the scores as it is (straight through). Scores start at one value above the
-    threshold: a new mask lets all through. Files hold the mask alone, a bit a weight; what is read from one starts
+    threshold: a new mask lets all through. Files hold the mask alone, one bit per weight; what is read from one starts
     again from scores as far above or below the threshold as those of a new mask.
 
     Args:

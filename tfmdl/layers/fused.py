@@ -72,7 +72,7 @@ if keras.backend.backend() == "tensorflow":
                     is_training=False,
                 )
                 dgamma, dbeta = by_image(dgamma), by_image(dbeta)
-                # So far as if the statistics were given. They are means over peers: what moves them is taken off.
+                # So far as if the statistics were given. They depend on the peers' images: that part is subtracted.
                 slope = gamma * tf.math.rsqrt(variances + epsilon) / pixels
                 through = (slope * tf.matmul(peers, value) for value in (dgamma, dbeta))
                 return dx - normalize_by(wide, *map(flat, through), **of_peers), dgamma, dbeta

@@ -12,7 +12,7 @@ MASKED_LOGIT = -1e9  # finite, so that gradients stay finite; its softmax is exa
 class DomainHead(keras.layers.Layer):
     """One dense classifier per domain.
 
-    With the domain as a name: the logits of that domain's classes. With a scalar or one domain an image: logits over
+    With the domain as a name: the logits of that domain's classes. With a scalar or one domain per image: logits over
     the concatenated label space (the domains' classes one after the other, in the order of their ids), in which the
     classes of every other domain are masked with `MASKED_LOGIT`. Always float32.
 

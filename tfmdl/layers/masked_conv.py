@@ -60,5 +60,5 @@ class DomainMaskedConv2D(DomainConv2D):
 
 
 def masked(kernel, mask):
-    """Returns the shared `kernel` with what `mask` (of its shape, or one an image) is zero for taken out."""
+    """Returns the shared `kernel`, zero where `mask` is zero; `mask` has its shape, or there is one per image."""
     return kernel * ops.cast(mask, kernel.dtype)

@@ -13,7 +13,7 @@ class DomainBatchNormalization(keras.layers.Layer):
     """Batch normalisation over (batch, height, width), each domain by its own statistics, scale and offset.
 
     In training each domain is normalised by its own images of the batch, whether it is alone in it (the domain as a
-    name) or not (one domain an image), and only the moving statistics of the domains that are there move. A domain
+    name) or not (one domain per image), and only the moving statistics of the domains that are there move. A domain
     whose scale is frozen (`variable.trainable` is False) is normalised by its moving statistics in training too,
     and these do not move: a frozen domain cannot be forgotten. Statistics are float32 under any dtype policy.
 

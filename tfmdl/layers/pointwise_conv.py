@@ -12,7 +12,7 @@ class DomainPointwiseConv2D(DomainConvolution):
     """1x1 convolution: the cross-channel correlations that the paper shares between domains.
 
     Computed as a matrix product over the flattened pixels, whose gradients are faster than a convolution's on CPU.
-    With one domain an image and a kernel per domain, it is a batched matrix product. With `trainable` False and one
+    With one domain per image and one kernel per domain, it is a batched matrix product. With `trainable` False and one
     kernel, it is a convolution, which TensorFlow computes in one op with an offset and a ReLU behind it.
 
     Args:

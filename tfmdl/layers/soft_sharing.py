@@ -56,7 +56,7 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
 
     Args:
         domains: Names of the domains, in the order of their ids.
-        experts: Names of the domains whose kernels are mixed; one that is not among them starts with equal weights.
+        experts: Names of the domains whose kernels are mixed; a domain that is none of them starts with equal weights.
         kernel_size: Height and width of the kernels.
         strides: Stride along height and width.
         kernel_initializer: As in `DomainDepthwiseConv2D`.

@@ -39,7 +39,7 @@ def compose(
 
     Args:
         trunk: The trunk.
-        packs: One a domain. Packs that mix experts may stand beside packs of the method that trained these.
+        packs: One per domain. Packs that mix experts may stand beside packs of the method that trained these.
         dtype: Keras dtype policy of the model.
         expert_packs: Packs that `packs` mix the kernels of; those not given are read from where they were.
 

@@ -8,7 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.architecture import Architecture
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs.format import Expert, Pack, Trunk, read_pack, read_packs
 from tfmdl.packs.variables import slots
 from tfmdl.sharing import METHODS

@@ -9,10 +9,11 @@ import reprlib
 import numpy as np
 
 import tfmdl
+from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import SHARED, check_name
 from tfmdl.files import fingerprint, read_tensors, write_tensors
-from tfmdl.model import Architecture, MultiDomainClassifier
+from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs.variables import slots, values_of
 from tfmdl.sharing import METHODS
 from tfmdl.typed import check_types, naming_file
@@ -111,10 +112,10 @@ class Pack:
             _check_fingerprint("trunk_fingerprint", self.trunk_fingerprint)
             classes, bias = len(self.label_names), self.tensors.get("head/bias")
             if bias is not None and bias.shape != (classes,):
-                raise ValueError(f"`label_names` must be {bias.size}, one a class of the head; received {classes}")
+                raise ValueError(f"`label_names` must be {bias.size}, one per class of the head; received {classes}")
             if len(self.category_ids) != classes or len(set(self.category_ids)) != classes:
                 received = reprlib.repr(self.category_ids)
-                raise ValueError(f"`category_ids` must be {classes}, one a class, each once; received {received}")
+                raise ValueError(f"`category_ids` must be {classes}, one per class, each once; received {received}")
             if self.accuracy is not None and not 0 <= self.accuracy <= 1:
                 raise ValueError(f"`accuracy` must be in 0..1; received {self.accuracy}")
             if self.experts and not METHODS[self.architecture.method].experts_by:

@@ -85,7 +85,7 @@ def write_model_card(
             f"| {pack.domain} | {len(pack.label_names):,} | {images} | {accuracy} | {height}x{width} | {own:,} |"
         )
     architecture = model.architecture
-    depth = f"{architecture.backbone}, width {architecture.width}, {architecture.blocks_per_stage} blocks a stage"
+    depth = f"{architecture.backbone}, width {architecture.width}, {architecture.blocks_per_stage} blocks per stage"
     form = ", normalisation folded" if manifest["folded"] else ""
     base = manifest["base_domain"]
     table = "\n".join(rows)
@@ -123,7 +123,7 @@ def write_warmup(folder: pathlib.Path, requests: list[SampleRequest]) -> list[Sa
         requests: At least one for each signature.
 
     Returns:
-        Those that were written: one of one row a signature, and one of all rows for the default one.
+        Those that were written: one of one row per signature, and one of all rows for the default one.
     """
     first = {request.signature: request.rows([0]) for request in reversed(requests)}
     chosen = [*first.values(), *(request for request in requests if request.signature == SERVING_DEFAULT)]

@@ -103,7 +103,7 @@ def check_unchanged(before, after, requests: list[SampleRequest]) -> None:
 
 
 def _same_columns(old, new):
-    """A domain with more classes that comes or goes changes how far rows are filled up, with what says so."""
+    """Returns both without columns that only one has: rows are filled up to the domain with the most classes."""
     width = min(old.shape[1], new.shape[1])
     return old[:, :width], new[:, :width]
 

@@ -7,11 +7,11 @@ pixels, all of which is unpacked: there the bound is the number of bytes.
 
 import tensorflow as tf
 
-MAX_BYTES = 16_000_000  # unpacking a PNG of that many takes half a second, or where it was made for that, 45
+MAX_BYTES = 16_000_000  # unpacking a PNG of that size takes half a second; of one made to take long, 45 s
 MAX_PIXELS = 25_000_000  # decoding and resizing that many takes some 400 MB
 MAX_SCANS = 32  # of a JPEG; progressive ones have about 10
 MAX_TEXTS = 16  # of a PNG, of the two kinds that may be compressed
-MAX_STEPS = 5_000  # over the blocks of a GIF: some five a frame, of up to 0.15 ms
+MAX_STEPS = 5_000  # over the blocks of a GIF: some five per frame, of up to 0.15 ms
 
 # What the header of a scan begins with behind its marker: its length, and the number of components.
 _SCANS = [bytes([0, 6 + 2 * components, components]) for components in range(1, 5)]
@@ -29,7 +29,7 @@ RULES = {
     "texts": f"at most {MAX_TEXTS} texts of a PNG that may be compressed (zTXt, iTXt) are taken",
     "steps": f"at most {MAX_STEPS} blocks of a GIF are taken, where {_BLOCKS_A_STEP} of one length count as one",
     "screen": "of a GIF the frames must lie in the screen, and the largest one fill it",
-    "kind": "of a BMP those are taken that have 24 bits a pixel and are not compressed",
+    "kind": "of a BMP those are taken that have 24 bits per pixel and are not compressed",
 }
 
 
@@ -155,7 +155,7 @@ def _split(encoded, by, most):
 
 
 def _is_plain_bmp(encoded):
-    """What has a palette, 32 bits or run lengths is read as if it had not; older headers have other fields."""
+    """TensorFlow reads a palette, 32 bits or run lengths as if they were pixels; older headers have other fields."""
     header = tf.io.decode_raw(tf.strings.substr(encoded, 14, 4), tf.int32, little_endian=True)
     kind = tf.strings.substr(encoded, 28, 6) == bytes([24, 0, 0, 0, 0, 0])
     return kind & (header[0] >= 40)

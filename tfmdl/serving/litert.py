@@ -33,7 +33,7 @@ except ModuleNotFoundError:
 # What only a SavedModel has, by the flag that asks for it.
 OF_SAVED_MODELS = {"version": "version", "keep": "keep", "precision": "precision", "license": "license_line"}
 
-# By which probabilities may differ from the live model's.
+# By how much probabilities may differ from the live model's.
 TOLERANCES = {"float32": 1e-4, "int8": 0.1}
 
 

@@ -38,7 +38,7 @@ def refuse_rows_without_strings(values, bad, reason, *details):
         reason: What is wrong, a Python string.
         details: Tensors (rows,), whose value of that row is told behind the reason.
     """
-    # One more row, that is good: there may be none.
+    # One good row is added: there may be no rows.
     row = tf.argmax(tf.cast(tf.concat([bad, [False]], axis=0), tf.int32), output_type=tf.int32)
     told = [tf.concat([detail, tf.zeros(1, detail.dtype)], axis=0)[row] for detail in details]
     checked = tf.debugging.Assert(~tf.reduce_any(bad), ["row", row, reason, *told])

@@ -22,7 +22,7 @@ _TOLD = 2000  # characters of what a server says
 
 _EXPECTED = "expected an answer of TensorFlow Serving"
 
-Answers = list[dict]  # a row an image: label, probability and class_id, lists, the most probable class first
+Answers = list[dict]  # one per image: lists label, probability and class_id, the most probable class first
 
 
 class RefusedError(ValueError):
@@ -79,7 +79,7 @@ class RestClient:
         if not isinstance(answers, list):
             raise RefusedError(f"{self.url}: {_EXPECTED}, a list of predictions; received {body[:200]!r}")
         if len(answers) != len(rows):
-            raise RefusedError(f"{self.url}: expected {len(rows)} answers, one an image; received {len(answers)}")
+            raise RefusedError(f"{self.url}: expected {len(rows)} answers, one per image; received {len(answers)}")
         return answers
 
     def _post(self, body):
@@ -225,7 +225,7 @@ def _stacked(values):
 
 
 def _checked(client, answers):
-    """Returns answers with labels, after their form was found to be what it has to be."""
+    """Returns answers with labels, after a check of their form."""
     for answer in answers:
         columns = [answer.get(name) for name in _NAMES] if isinstance(answer, dict) else [None]
         fits = all(isinstance(column, list) and column and len(column) == len(columns[0]) for column in columns)
@@ -253,7 +253,7 @@ def _decoded(values):
 
 
 def _rest_error(body):
-    """The server's message: of its JSON, or where it escaped that in ways that JSON has not, all it said."""
+    """Returns the server's message out of its JSON; all that it sent where that is no valid JSON."""
     text = body.decode(errors="backslashreplace")
     try:
         error = parse_json(text, "")["error"]

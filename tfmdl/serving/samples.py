@@ -12,7 +12,7 @@ from tfmdl.outside import printable
 from tfmdl.packs import Pack
 from tfmdl.serving.images import ENCODED
 
-COUNT = 8  # images a domain
+COUNT = 8  # images per domain
 _SPLITS = ("val", "test", "train")
 
 

@@ -11,7 +11,7 @@ Pixels are red, green and blue in 0..255; those of float32 are rounded to whole 
 but serve_images, which takes images of just the size that the network sees, resize and crop as evaluation does. Rows of
 one request may be of any domains that are seen at one size; others have their classify_<domain>.
 
-The answer, a row an image, the most probable class first:
+The answer, one row per image, the most probable class first:
 
     label        string (rows, k)    name of the class; not from serve_images
     probability  float32 (rows, k)   of that class among the domain's classes
@@ -75,7 +75,7 @@ class Served:
 
 
 def most_common_size(packs) -> tuple[int, int]:
-    """Returns the size that most of the packs' domains are evaluated at; of equals the first."""
+    """Returns the size that most of the packs' domains are evaluated at; the first of several."""
     sizes = Counter(pack.preprocessing.size for pack in packs)
     return max(sizes, key=sizes.get)
 
@@ -159,7 +159,7 @@ def file_signatures(served: Served, features_of) -> dict:
             domain,
             rows != domain_rows,
             lambda: tf.strings.format(
-                f"{argument} and domain want a row an image; received {{}} and {{}}", (rows, domain_rows)
+                f"{argument} and domain want one row per image; received {{}} and {{}}", (rows, domain_rows)
             ),
         )
         slot = slot_of(domain)
@@ -198,7 +198,7 @@ def mixed_pixel_signatures(served: Served, features_of) -> dict:
 
     def answer(image, domain_id):
         rows, id_rows = tf.shape(image)[0], tf.shape(domain_id)[0]
-        reason = "image and domain_id want a row an image; received"
+        reason = "image and domain_id want one row per image; received"
         paired = tf.debugging.Assert(rows == id_rows, [reason, rows, id_rows])
         with tf.control_dependencies([paired]):
             domain_id = tf.identity(domain_id)

@@ -10,9 +10,9 @@ import tempfile
 import tensorflow as tf
 
 from tfmdl import files
+from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import check_name
-from tfmdl.model import Architecture
 from tfmdl.outside import parse_json, printable
 from tfmdl.serving.assets import MANIFEST, facts_path
 from tfmdl.typed import check_types
@@ -163,7 +163,7 @@ def new_version(export_dir: str | os.PathLike, version: int | None = None):
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path):
-    """Names what was to be written in errors that do not, and makes OSErrors of TensorFlow's: a full disk, say."""
+    """Adds the path to errors without one, and makes TensorFlow's OSErrors: that of a full disk, say."""
     try:
         with files.naming(path):
             yield
@@ -176,7 +176,7 @@ def prune(export_dir: str | os.PathLike, keep: int, written: pathlib.Path) -> li
     exports = [path for path in versions_of(export_dir).values() if (path / GRAPH).is_file()]
     deleted = [path for path in exports[: -max(keep, 1)] if path != written]
     for path in deleted:
-        # Renamed first: a version that is half deleted is none.
+        # Renamed first: what is half deleted must not be taken for a version.
         with tempfile.TemporaryDirectory(prefix=".deleted-", dir=export_dir) as aside:
             shutil.move(path, aside)
     return deleted

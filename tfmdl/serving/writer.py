@@ -14,7 +14,7 @@ from tfmdl.serving.signatures import Served, build_module
 from tfmdl.serving.source import ExportSource
 from tfmdl.serving.versions import new_version, prune
 
-# By which probabilities may differ from the live model's. Folding reorders float32 arithmetic; bfloat16 has 8 bits.
+# By how much probabilities may differ from the live model's. Folding reorders float32 arithmetic; bfloat16 has 8 bits.
 TOLERANCES = {"float32": 1e-5, "folded": 1e-4, "bfloat16": 0.1}
 KEEP = 3
 
@@ -27,7 +27,7 @@ class Options:
         version: Its number, by default one more than the newest.
         fold: Fold the normalisation: see `FoldedClassifier`.
         precision: Of the convolutions, one of `PRECISIONS`.
-        tolerance: By which probabilities may differ from the live model's, by default by what `TOLERANCES` says.
+        tolerance: By how much probabilities may differ from the live model's, by default as in `TOLERANCES`.
         data_dir: Folder of converted domains, for images to check and warm up with; without it images are drawn.
         license_line: For the model card.
         keep: How many versions to keep.

@@ -8,10 +8,10 @@ import sys
 from absl import flags
 
 from tfmdl import option_flags
+from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import start
 from tfmdl.config import RunConfig
-from tfmdl.model import Architecture
 from tfmdl.recipes import PRESETS
 from tfmdl.sharing import METHODS, options_of
 from tfmdl.training import devices
