@@ -12,7 +12,7 @@ class ConvertConfig:
     """One call of the converter; the fields are its flags.
 
     Raises:
-        DataError: if a value cannot be meant.
+        DataError: if a value makes no sense, naming the flag.
     """
 
     source: str
@@ -49,7 +49,7 @@ class ConvertConfig:
 
     @property
     def record_options(self) -> dict:
-        """The flags that shape the records of a domain, whichever its images are."""
+        """The flags that shape the records of a domain, whatever its images are."""
         return {name: getattr(self, name) for name in ("source", "shard_mb", "resize_shorter", "seed")} | {
             "splits": list(self.splits)
         }

@@ -33,7 +33,7 @@ def define_flags():
     flags.DEFINE_string("output_dir", None, "Folder to write <domain>/ folders into.", required=True)
     flags.DEFINE_list("domains", [], "Domains to convert; all that are there if not given.")
     flags.DEFINE_list("splits", list(SPLITS), "Splits to convert.")
-    flags.DEFINE_integer("workers", None, "Threads; one a core if not given.", lower_bound=1)
+    flags.DEFINE_integer("workers", None, "Threads; one per core if not given.", lower_bound=1)
     flags.DEFINE_integer("shard_mb", 64, "Size of a shard in MiB, about.", lower_bound=1)
     flags.DEFINE_integer(
         "resize_shorter",

@@ -12,7 +12,7 @@ def is_whole(plan: Plan, config: ConvertConfig) -> bool:
         False if it is not there, or is to be replaced.
 
     Raises:
-        DataError: if it is there otherwise and `config.overwrite` is not set, or the folder is no domain at
+        DataError: if another one is there and `config.overwrite` is not set, or the folder is no domain at
             all.
     """
     folder = config.output_dir / plan.domain

@@ -82,7 +82,7 @@ def size_fault(size: int) -> str | None:
 
 
 def check_pixels(height: int, width: int, verb: str = "claims") -> None:
-    """Raises ValueError if `height` times `width` are no pixels or too many; the message begins with `verb`."""
+    """Raises ValueError if `height` times `width` is zero or too large; the message begins with `verb`."""
     if not 1 <= height * width <= MAX_PIXELS:
         raise ValueError(f"{verb} {width}x{height} pixels; expected 1 to {MAX_PIXELS:,} in all")
 
@@ -194,7 +194,7 @@ def _read_bmp(encoded: bytes) -> Header:
         raise ValueError("has a header that TensorFlow misreads; expected a BMP of Windows 3 or later")
     # TensorFlow takes what is stored for pixels, without a look at these fields.
     if bits not in (8, 24, 32):
-        raise ValueError(f"is a BMP of {bits} bits a pixel; expected 8, 24 or 32")
+        raise ValueError(f"is a BMP of {bits} bits per pixel; expected 8, 24 or 32")
     masked = compression == _BITFIELDS and bits == 32 and encoded[54:66] == _BGR_MASKS
     if compression != _UNCOMPRESSED and not masked:
         raise ValueError(f"is a compressed BMP (method {compression}), which TensorFlow would take for pixels")

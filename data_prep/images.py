@@ -134,7 +134,7 @@ def _groups(pixels: dict[int, int]) -> Iterator[list[int]]:
 
 
 def _prepared(encoded: bytes, header: Header, shorter: int | None) -> tuple[bytes, Header]:
-    """Returns the image upright and its shorter side `shorter` pixels long, if given; as it was if it is so."""
+    """Returns the image upright, its shorter side `shorter` pixels long if given; unchanged if it is so already."""
     resized = shorter is not None and shorter != min(header.height, header.width)
     if header.orientation == 1 and not resized:
         return encoded, header
@@ -158,7 +158,7 @@ def _resized_size(width: int, height: int, shorter: int) -> tuple[int, int]:
     check_pixels(resized_height, resized_width, "resized would have")
     if max(resized_width, resized_height) > _MAX_JPEG_SIDE:
         raise ValueError(
-            f"resized would have {resized_width}x{resized_height} pixels; expected at most {_MAX_JPEG_SIDE:,} a side"
+            f"resized would have {resized_width}x{resized_height} pixels; expected at most {_MAX_JPEG_SIDE:,} per side"
         )
     return resized_width, resized_height
 

@@ -80,7 +80,7 @@ class Plan:
             allow_absent: Whether there may be absent images.
 
         Raises:
-            DataError: if the domain or a class has no good name, an image is absent without leave, an image id occurs
+            DataError: if the domain or a class has no valid name, an image is absent but must not, an image id occurs
                 twice, a label is outside the categories, a split has no image, or some images of a split have
                 labels and others do not.
         """

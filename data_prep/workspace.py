@@ -70,7 +70,7 @@ def _made(output_dir: pathlib.Path, domain: str, kind: str) -> pathlib.Path:
 
 
 def _left(output_dir: pathlib.Path, domain: str, kind: str) -> list[pathlib.Path]:
-    """Returns the folders that `_made` made; those of the domain "a.partial-b" are none of the domain "a"."""
+    """Returns the folders that `_made` made for `domain`: for "a", not those for a domain "a.partial-b"."""
     name = re.compile(rf"\.{re.escape(domain)}\.{kind}-[a-z0-9_]+")
     return [path for path in output_dir.iterdir() if name.fullmatch(path.name)]
 
@@ -83,7 +83,7 @@ def _put_in_place(partial: pathlib.Path, final: pathlib.Path) -> None:
 
 
 def _clean_up(output_dir: pathlib.Path, domain: str) -> None:
-    """Removes what was left of `domain`, and brings back what was moved out of the way for nothing."""
+    """Removes what was left of `domain`, and brings back what was moved away but never replaced."""
     for old in _left(output_dir, domain, "old"):
         if not (output_dir / domain).exists() and (old / domain).exists():
             os.rename(old / domain, output_dir / domain)

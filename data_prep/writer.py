@@ -47,7 +47,7 @@ class Spool:
 
         Args:
             domain, split: What the shards are named after.
-            shard_bytes: Aim for the size of a shard; all have the same number of records, or one less.
+            shard_bytes: Size per shard to aim for; all have the same number of records, or one less.
             seed: Seed of the shuffle.
 
         Returns:
@@ -74,7 +74,7 @@ class Spool:
 
     def _write_shard(self, spool, members: np.ndarray, path: pathlib.Path) -> None:
         records = [b""] * len(members)
-        # Forwards through the spool: a disk that turns would take a seek a record otherwise.
+        # Forwards through the spool: otherwise a disk that turns would have to seek once per record.
         for rank in np.argsort(self._offsets[members]):
             spool.seek(self._offsets[members[rank]])
             records[rank] = spool.read(self._sizes[members[rank]])

@@ -108,7 +108,7 @@ def _interruptible() -> Iterator[None]:
 def report_errors() -> Iterator[None]:
     """Ends the process with one line on standard error, and code 1, for errors that the user can mend.
 
-    Warnings are one line, too. An argument that is no text is such an error: TensorFlow opens no file of that name.
+    Warnings are one line, too. An argument that is not UTF-8 is such an error: TensorFlow cannot open such a file.
     """
     try:
         with warnings.catch_warnings():

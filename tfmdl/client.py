@@ -18,7 +18,7 @@ from tfmdl.serving.remote import GrpcClient, RefusedError, RestClient, classify_
 
 
 def ask(client, domain: str, paths: list[str], batch_size: int, pixels: bool) -> list[dict]:
-    """Returns the answers to image files, a row a file.
+    """Returns the answers to image files, one row per file.
 
     Args:
         client: A `RestClient` or `GrpcClient`.
@@ -75,11 +75,11 @@ def _decoded(path, file):
 
 
 def define_flags():
-    flags.DEFINE_string("url", None, "Of the model, for REST: http://HOST:8501/v1/models/NAME.")
-    flags.DEFINE_string("grpc", None, "Instead, for gRPC: HOST:8500.")
+    flags.DEFINE_string("url", None, "Address of the model, for REST: http://HOST:8501/v1/models/NAME.")
+    flags.DEFINE_string("grpc", None, "Address of the server instead, for gRPC: HOST:8500.")
     flags.DEFINE_string("model", "tfmdl", "With --grpc: name of the model.")
     flags.DEFINE_string("domain", None, "Domain of the images.", required=True)
-    flags.DEFINE_integer("batch_size", 32, "Images in a request.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 32, "Images per request.", lower_bound=1)
     flags.DEFINE_bool("pixels", False, "Decode here and send pixels, for domains that are seen at a size of their own.")
     flags.DEFINE_integer("top", 3, "Classes to print.", lower_bound=1, upper_bound=5)
     flags.DEFINE_float("timeout", 60.0, "Seconds to wait for each answer.", lower_bound=0.001)

@@ -52,7 +52,7 @@ def count(model: MultiDomainClassifier, without_additions: Collection[str] = ())
 
     Args:
         model: The model.
-        without_additions: For the domains of these names, what a base domain lacks by the method is not counted.
+        without_additions: Names of domains without what the method adds: it is not counted for them.
     """
     shared, own, classifier = 0, dict.fromkeys(model.domains, 0), dict.fromkeys(model.domains, 0)
     for bank in model.banks():

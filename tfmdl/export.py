@@ -1,6 +1,6 @@
 """Writes a SavedModel for TensorFlow Serving: `python -m tfmdl.export --workdir=RUN --export_dir=BASE`.
 
-BASE/<version>/ answers for all domains of the model; `tfmdl.serving.signatures` says with what. An export is
+BASE/<version>/ answers for all domains of the model; `tfmdl.serving.signatures` lists the signatures. An export is
 written aside, loaded back, compared with the live model, and only then renamed into place. The next version can be made
 of the last: `python -m tfmdl.export --from_export=BASE --add_pack=RUN --remove_domain=NAME`.
 """
@@ -75,7 +75,7 @@ def define_flags():
     flags.DEFINE_string("trunk", None, "Instead of --workdir: a run or file with the trunk.")
     flags.DEFINE_list("packs", [], "With --trunk: runs or files with the domains' packs.")
     flags.DEFINE_list("expert_packs", [], "Runs or packs that soft_sharing mixes, if they have moved.")
-    flags.DEFINE_string("from_export", None, "Instead: an export, or the folder of its versions; the newest is taken.")
+    flags.DEFINE_string("from_export", None, "Instead of runs: an export, or the folder of its versions (the newest).")
     flags.DEFINE_list("add_pack", [], "With --from_export: runs or files with packs of domains to add or replace.")
     flags.DEFINE_list("remove_domain", [], "With --from_export: domains to leave out.")
     flags.DEFINE_string("export_dir", None, "Folder of all versions; by default that of --from_export.")
@@ -117,7 +117,7 @@ def export(values):
         license_line=values.license,
         keep=values.keep,
     )
-    print(f"Exporting {', '.join(source.model.domains)}: this takes some seconds a domain ...\n", flush=True)
+    print(f"Exporting {', '.join(source.model.domains)}: this takes some seconds per domain ...\n", flush=True)
     if values.format == "litert":
         return litert_summary(write_litert(source, export_dir, options))
     return summary(write_export(source, export_dir, options))

@@ -3,8 +3,8 @@
     python -m tfmdl.params
     python -m tfmdl.params --method=pointwise_sharing --domains=cifar100,mine --classes=mine:12
 
-Counted from built models. Parameters are what training learns: moving statistics are none. They count in units of 32
-bits: 32 weights of a binary mask are one. The papers count convolutions and norm, without classifiers, in multiples of
+Counted from built models. Parameters are what training learns; moving statistics do not count. The unit is 32 bits: 32
+weights of a binary mask are one parameter. The papers count convolutions and norm, without classifiers, in multiples of
 one plain ResNet-26; the base domain has none of what some methods add to its network for the others.
 """
 
@@ -31,10 +31,10 @@ def classes_of(domains: list[str], classes: list[str]) -> dict[str, int]:
 
     Args:
         domains: Names; if there is none, those of `classes`, or the Visual Decathlon's ten.
-        classes: "name:number" each; needed for domains that the Visual Decathlon has not.
+        classes: "name:number" each; needed for domains that are not in the Visual Decathlon.
 
     Raises:
-        ValueError: if a name cannot be or is not known, a number is none, or either is given twice.
+        ValueError: if a name is not valid or not known, a number is not positive, or a name is given twice.
     """
     given = {}
     for item in classes:
@@ -61,7 +61,7 @@ def classes_of(domains: list[str], classes: list[str]) -> dict[str, int]:
 
 
 def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Table:
-    """Returns one row a method; beside the multiples of the ten domains that the paper counts, the paper's."""
+    """Returns one row per method; for the ten domains that the paper counts, with the paper's multiples."""
     columns = ["method", "shared", "domains' own", "classifiers", "total", "x ResNet-26"]
     published = all(list(counted.own) == list(DECATHLON) for counted in counts.values())
     table = _table(*columns, *(["Table 1"] if published else []))
@@ -76,7 +76,7 @@ def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Tab
 
 
 def detail_table(counted: ParameterCount, plain: int) -> Table:
-    """Returns one row a domain, and the sums."""
+    """Returns one row per domain, and the sums."""
     table = _table("", "convolutions and norm", "classifier", "together", "x ResNet-26")
     for name, own in counted.own.items():
         classifier = counted.classifier[name]
@@ -103,7 +103,7 @@ def _row(table, name, *cells):
 def define_flags():
     flags.DEFINE_enum("method", None, list(METHODS), "Sharing method; all of them if not given.")
     flags.DEFINE_list("domains", [], "Names of the domains; the ten of the Visual Decathlon if not given.")
-    flags.DEFINE_list("classes", [], "NAME:NUMBER of classes, of domains that the Visual Decathlon has not.")
+    flags.DEFINE_list("classes", [], "NAME:NUMBER of classes, for domains that are not in the Visual Decathlon.")
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of each method's paper.")
     flags.DEFINE_string("base", None, "Base domain; by default imagenet12 if it is among the domains, else the first.")
     flags.DEFINE_integer("width", Architecture.width, "Channels after the stem.")

@@ -41,7 +41,7 @@ class Preset:
 
 @dataclasses.dataclass(frozen=True)
 class Additions:
-    """How what a method adds to the network is trained, where that is not as the rest.
+    """How the parts that a method adds are trained, where they differ from the rest.
 
     Attributes:
         weight_decay: Instead of the recipe's.
@@ -76,13 +76,13 @@ class Recipe:
 
     Attributes:
         schedule: Epochs and drops of the learning rate.
-        batch_size: Images in a step.
+        batch_size: Images per step.
         learning_rate: Of the first epochs.
         momentum: Of SGD.
         weight_decay: As a term `weight_decay * w` of the gradient, not the decoupled kind.
         dropout: Share of the pooled features dropped in training.
         crop: One of `CROPS`.
-        additions: How what the method adds is trained.
+        additions: How the parts that the method adds are trained.
 
     Raises:
         ValueError: if there is no such crop.
@@ -109,7 +109,7 @@ class Recipe:
         """Returns the sizes of images in a run of `image_size`, for a network that reduces sides by `total_stride`.
 
         The authors train on crops of 64 pixels out of 72 and evaluate on the whole 72: the network is convolutional,
-        and sees more of the image. That only compares like with like where both sides divide evenly through the
+        and sees more of the image. That compares like with like only where both sides divide evenly through the
         network, as 64 and 72 do by 8. Otherwise "same" padding shifts what strided windows see against the shortcuts,
         and the last map has more positions than in training; so evaluation sees the centre at the size of training.
 
@@ -153,7 +153,7 @@ ADDITIONS = {
     "piggyback": Additions(weight_decay=0.0, adam_learning_rate=1e-4),
 }
 
-# A domain that has few images sees too few steps in batches of 128; only those of the Decathlon were run so.
+# A domain of few images would take too few steps in batches of 128; the authors ran so only the Decathlon's.
 MIN_STEPS_PER_EPOCH = 20
 SMALLEST_BATCH = 32
 
@@ -173,7 +173,7 @@ def recipe_for(
         preset: A key of `PRESETS`.
         domain: Name of the domain. The tables of the Decathlon hold for it if it has the classes of that domain.
         num_classes, num_train: What the domain has.
-        base: Of the run that trains a trunk on it; otherwise of one that adds it to a trunk.
+        base: Whether the run trains a trunk on it; otherwise the run adds it to a trunk.
         method: A key of `tfmdl.sharing.METHODS`.
         joint: Of a run that trains several domains: the images of a mixed batch have one size, so all are random crops.
 

@@ -1,8 +1,9 @@
 """The Visual Decathlon score of accuracies in a file: `python -m tfmdl.score FILE.json`.
 
-FILE.json holds accuracies in percent by domain, {"gtsrb": 99.27, ...}. For domains that the Visual Decathlon has not,
-the score is taken against the accuracies in percent of another file, --baselines, or against those on val of runs of
-train.py --method=individual, --baseline_runs; --test_sizes are the numbers of images that FILE.json was measured on.
+FILE.json holds accuracies in percent by domain, {"gtsrb": 99.27, ...}. For domains that are not in the Visual
+Decathlon, the score is taken against other accuracies: those in percent of another file (--baselines), or those on val
+of runs of train.py --method=individual (--baseline_runs). --test_sizes are the numbers of images that FILE.json was
+measured on.
 """
 
 from absl import flags
@@ -99,7 +100,7 @@ def scores_of(
 
 def define_flags():
     flags.DEFINE_string("baselines", None, "File of baseline accuracies in percent, by domain.")
-    flags.DEFINE_list("baseline_runs", [], "Instead: runs of individual networks, whose accuracies on val count.")
+    flags.DEFINE_list("baseline_runs", [], "Instead: runs of individual networks, for their accuracies on val.")
     flags.DEFINE_list("test_sizes", [], "DOMAIN:NUMBER of test images, where it is not the Visual Decathlon's.")
 
 

@@ -23,7 +23,7 @@ class DemoDomain:
         domain_id: Where its category and image ids begin, times 10**7.
         label_names: Its classes.
         sizes: Number of images in train, val and test.
-        draw: From label, running number of the image within its class and generator to the image.
+        draw: Makes an image out of its label, its number within its class, and a generator.
     """
 
     domain_id: int

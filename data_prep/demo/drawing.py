@@ -117,7 +117,7 @@ def _grain(x, y, random):
     return random.normal(size=(SIZE, SIZE)) * random.uniform(0.5, 1.5)
 
 
-# Each of the two coordinates (one period every 2 pi, already turned, shifted and scaled) and a generator.
+# Functions of the two coordinates (turned, shifted and scaled already, one period every 2 pi) and a generator.
 TEXTURES: dict[str, Callable] = {
     "stripes": lambda x, y, random: np.sin(x),
     "checks": lambda x, y, random: np.sin(x) * np.sin(y),

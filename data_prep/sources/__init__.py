@@ -1,1 +1,1 @@
-"""Where images come from. Each module's `open_source(options)` returns a `Source`."""
+"""Where images come from. What each module's `open_source(config)` returns has `domains` and `plan(domain)`."""

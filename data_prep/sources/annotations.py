@@ -15,7 +15,7 @@ class Categories(NamedTuple):
     category_ids: list[int]
 
     def difference(self, others: "Categories") -> str:
-        """Returns the first category that `others` have otherwise, in words: that here, then that of `others`."""
+        """Returns a text about the first category that differs in `others`: the one here, then the one there."""
         here, there = (dict(zip(c.category_ids, c.label_names, strict=True)) for c in (self, others))
         category_id = min(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
         names = [repr(c[category_id]) if category_id in c else "not there" for c in (here, there)]
@@ -74,7 +74,7 @@ def read_references(
 
     Raises:
         DataError: if a field is missing or of another type, an image_id occurs twice, a file_name leaves
-            `data/<domain>/`, or an annotation is of an unknown image or category, or the second of its image.
+            `data/<domain>/`, an annotation names an unknown image or category, or an image has two.
     """
     labels = _labels(file_name, contents, categories)
     references, seen = [], set()

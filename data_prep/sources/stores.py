@@ -23,7 +23,7 @@ from tfmdl.outside import is_utf8
 
 # Folders that archives of the release put around the domains.
 _WRAPPERS = {".", "data", "decathlon-1.0", "decathlon-1.0-data", "decathlon-1.0-data-imagenet"}
-# Deflate makes a byte of at most so many.
+# One byte of deflated data becomes at most so many.
 _MAX_INFLATION = 1032
 # Headers that hold the name, or other fields, of the member behind them: they are read into memory.
 _EXTENDED = {
@@ -55,7 +55,7 @@ def check_utf8(name: str, told_by: str) -> None:
     """Refuses names that are not UTF-8, which neither records nor JSON can hold.
 
     Raises:
-        DataError: if `name` is none; the message begins with `told_by`.
+        DataError: if `name` is not UTF-8; the message begins with `told_by`.
     """
     if not is_utf8(name):
         raise DataError(f"{told_by}: {name!r} is not UTF-8; expected a name in UTF-8")
@@ -242,7 +242,7 @@ def _members(stream, path, limit: int) -> Iterator[tuple[tarfile.TarFile, tarfil
             member = tar.next()
         if member is None:
             break
-        # What lies beyond the end is found nowhere, or by an error without a name.
+        # tarfile does not notice a member that ends behind the archive, or its error does not name it.
         if not 0 <= member.size <= limit:
             raise DataError(
                 f"{path}: member {member.name!r} claims {member.size:,} bytes; the archive can hold {limit:,}"

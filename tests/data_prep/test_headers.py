@@ -197,7 +197,7 @@ MISREAD_BMPS = {
     "an unknown compression": (_bmp(compression=77), "compressed BMP"),
     "masks of another order": (_bmp(32, 3, masks=struct.pack("<3I", 0xFF, 0xFF00, 0xFF0000)), "compressed BMP"),
     "a palette of colours": (_bmp(8, palette=_greys()[::-1]), "palette other than the greys"),
-    "9 bits": (_bmp(9, palette=_greys()), "9 bits a pixel"),
+    "9 bits": (_bmp(9, palette=_greys()), "9 bits per pixel"),
     "pixels within the header": (BMP[:10] + struct.pack("<I", 20) + BMP[14:], "header that TensorFlow misreads"),
 }
 

@@ -190,7 +190,7 @@ def _png_claiming(width, height):
         (99_000_000, 1, 72, "resized would have 7128000000x72 pixels"),
         (1, 99_000_000, 72, "resized would have 72x7128000000 pixels"),
         (7, 9, 10_000, "resized would have 10000x12857 pixels"),
-        (10_000, 1, 7, "resized would have 70000x7 pixels; expected at most 65,500 a side"),
+        (10_000, 1, 7, "resized would have 70000x7 pixels; expected at most 65,500 per side"),
     ],
 )
 def test_what_resizing_makes_is_bounded_before_anything_is_decoded(width, height, shorter, reason):

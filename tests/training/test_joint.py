@@ -28,7 +28,7 @@ def metrics_of(run):
 
 @pytest.fixture(scope="module")
 def config(data_dir, tmp_path_factory):
-    """Mixed batches of images that are kept in memory: 5 steps an epoch."""
+    """Mixed batches of images that are kept in memory: 5 steps per epoch."""
     return RunConfig(
         domains=DOMAINS,
         data_dir=str(data_dir),

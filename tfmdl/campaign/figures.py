@@ -14,7 +14,7 @@ COLOURS = [*matplotlib.color_sequences["tab10"], *matplotlib.color_sequences["Da
 
 
 def learning_curves(results: Results) -> str:
-    """Returns one panel a domain: accuracy on val by epoch, a line a row, the seeds' mean and range."""
+    """Returns one panel per domain: accuracy on val by epoch, one line per row with the seeds' mean and range."""
     domains = [domain for domain in results.domains if any(domain in result.cells for result in results.rows)]
     rows = -(-len(domains) // COLUMNS)
     figure = Figure((COLUMNS * PANEL_INCHES[0], rows * PANEL_INCHES[1] + 0.6), layout="constrained")
@@ -47,7 +47,7 @@ def _curves(runs):
 
 
 def accuracy_by_parameters(results: Results) -> str:
-    """Returns mean accuracy over all domains against the parameters of the whole model, a point a row."""
+    """Returns mean accuracy over all domains against the parameters of the whole model, one point per row."""
     figure = Figure((8.0, 4.0), layout="constrained")
     panel = figure.subplots()
     for index, result in enumerate(results.rows):

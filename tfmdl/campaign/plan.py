@@ -86,7 +86,7 @@ class Row:
     Attributes:
         name: As the table has it, and the folder of its runs.
         method: A key of `METHODS`.
-        flags: What its runs want of train.py beside the method.
+        flags: Flags of train.py that its runs need besides --method.
     """
 
     name: str
@@ -142,7 +142,7 @@ class PlannedRun:
         return f"{typed('tfmdl.training')} {shlex.join(self.flags)}"
 
     def metrics(self) -> list[dict]:
-        """Returns the lines of its metrics.jsonl, one an epoch; none if it has not come that far.
+        """Returns the lines of its metrics.jsonl, one per epoch; no line if it has not finished one.
 
         Raises:
             ValueError: if a line is damaged.
@@ -185,7 +185,7 @@ def plan(config: CampaignConfig) -> list[PlannedRun]:
 
 
 def _check_train_flags(config, infos):
-    """A flag given twice counts where it is given last: one that the runs have already would change all of them."""
+    """Refuses flags that the runs have already: of a flag given twice the last counts, which would change all runs."""
     options = {name: (option.default,) for name, option in OPTIONS.items() if name in config.options}
     of_all_methods = dataclasses.replace(
         config, methods=tuple(METHODS), options=options, epochs=1, train_flags=()

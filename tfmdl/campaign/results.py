@@ -20,8 +20,8 @@ class Cell:
 
     Attributes:
         runs: The finished runs.
-        accuracies: In 0..1, one a run.
-        num_images: That each was measured on.
+        accuracies: In 0..1, one per run.
+        num_images: How many images each was measured on.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -57,7 +57,7 @@ class RowResult:
     """A row of the table.
 
     Attributes:
-        row: Which.
+        row: Its name, method and flags.
         cells: By domain, the base domain first; only those with finished runs.
         damaged: Finished runs whose files cannot be read, and why; no cell counts them.
         score: S over all domains, or None where a domain or its baseline is missing.
@@ -87,7 +87,7 @@ class Results:
         rows: In the order of the table.
         score_name: What S counts against.
         comparable: Domains that the Visual Decathlon has, with as many classes.
-        unscored: Domains that S leaves out, as nothing can be better than their baseline.
+        unscored: Domains that S leaves out, because their baseline makes no errors.
     """
 
     split: str
@@ -124,7 +124,7 @@ def collect(
         baselines_file: Accuracies in percent by domain that S counts against.
 
     Raises:
-        FileNotFoundError, ValueError: if labels or baselines are missing or no such thing.
+        FileNotFoundError, ValueError: if labels or baselines are missing, or not of that form.
     """
     domains = (config.base, *config.domains)
     infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in domains}

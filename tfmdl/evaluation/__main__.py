@@ -15,11 +15,11 @@ FLAGS = flags.FLAGS
 
 def define_flags():
     flags.DEFINE_list("workdir", [], "Runs of train.py; each domain is evaluated by its own tower.")
-    flags.DEFINE_string("trunk", None, "Instead: run (or file) of the trunk of one composed model.")
+    flags.DEFINE_string("trunk", None, "Instead of --workdir: run (or file) of the trunk of one composed model.")
     flags.DEFINE_list("packs", [], "With --trunk: runs or pack files; batches mix their domains.")
     flags.DEFINE_list("expert_packs", [], "Runs or packs that soft_sharing mixes, if they have moved.")
     flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
-    flags.DEFINE_enum("split", "val", ["val", "test"], "Which images.")
+    flags.DEFINE_enum("split", "val", ["val", "test"], "Which images to evaluate.")
     flags.DEFINE_string("labels_dir", None, "Folder of <domain>_test.json, for a test split without labels.")
     flags.DEFINE_string("output", None, "Write the evaluation here, as JSON.")
     flags.DEFINE_string("submission", None, "Write the Decathlon server's results here (.json, or .zip).")

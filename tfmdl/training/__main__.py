@@ -33,7 +33,7 @@ def define_flags():
     option_flags.define()
     flags.DEFINE_enum("recipe", "paper", list(PRESETS), "Schedule: the paper's, or a short one for CPUs.")
     flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
-    flags.DEFINE_integer("batch_size", None, "Images in a step, instead of the recipe's.", **POSITIVE)
+    flags.DEFINE_integer("batch_size", None, "Images per step, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)
     flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
     flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
@@ -42,7 +42,7 @@ def define_flags():
     flags.DEFINE_enum(
         "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"], "Keras dtype policy."
     )
-    flags.DEFINE_integer("seed", 0, "Of weights, order, crops and dropout.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Seed of weights, order, crops and dropout.", lower_bound=0)
     flags.DEFINE_integer("max_steps", None, "Stop after so many steps.", **POSITIVE)
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
     flags.DEFINE_enum("jit_compile", "auto", ["auto", "on", "off"], "Compile the step with XLA; auto: on one GPU.")

@@ -1,4 +1,4 @@
-"""Features of a frozen trunk, computed once a run."""
+"""Features of a frozen trunk, computed once per run."""
 
 from collections.abc import Iterator
 

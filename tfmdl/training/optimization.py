@@ -22,8 +22,8 @@ def compile_network(
 
     Args:
         network: A tower, or the mixed graph.
-        model: What it is of; `train_only` has been called.
-        recipes: By domain; all but the weight decay is the first one's.
+        model: The model that it belongs to; `train_only` has been called.
+        recipes: By domain; all but the weight decay is taken from the first.
         steps_per_epoch: Steps of an epoch.
         jit_compile: As Keras has it.
     """
@@ -72,7 +72,7 @@ def optimizer(
 def weight_decay_of(
     model: MultiDomainClassifier, weight_decay: dict[str, float], of_additions: float | None = None
 ) -> Callable[[keras.Variable], float]:
-    """Returns what tells the weight decay of a variable of `model`: its owner's.
+    """Returns a function from a variable of `model` to its weight decay, that of its owner.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal: one line that moves, and a line an epoch."""
+"""Progress of a run on the terminal: one line that moves, and one line per epoch."""
 
 import time
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ from tfmdl.sharing import METHODS
 from tfmdl.training import devices, optimization
 from tfmdl.training.features import KeptFeatures
 
-MOST_FEATURES = 2**29  # numbers that are kept in memory: 4 GiB, as batches are taken from a copy
+MOST_FEATURES = 2**29  # numbers kept in memory: 4 GiB, with the copy that batches are taken from
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -54,12 +54,12 @@ class DecayingSGD(keras.optimizers.SGD):
 
 
 class SGDWithAdam(DecayingSGD):
-    """`DecayingSGD`, but Adam for some variables. Keras's MultiOptimizer is younger than the Keras asked for.
+    """`DecayingSGD`, but Adam for some variables. The oldest Keras that is accepted has no MultiOptimizer.
 
     Args:
         learning_rate, momentum: Of SGD.
         decay_of: As for `DecayingSGD`; Adam too sees the L2 term in the gradient.
-        by_adam: Tells by a variable whether Adam moves it.
+        by_adam: Says of a variable whether Adam moves it.
         adam_learning_rate: A number or a schedule.
         beta_1, beta_2, epsilon: Of Adam.
 
