@@ -10,10 +10,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-
 def rooms():
     """Returns the rooms that docs/design.md lists, as modules: each imports from itself and from those above it."""
-    _, listed, _ = (ROOT / "docs" / "design.md").read_text().partition("## Rooms")
+    *_, listed = (ROOT / "docs" / "design.md").read_text().partition("## Rooms")
     block = listed.split("```")[1]
     return [line.split()[0].removesuffix("/").removesuffix(".py").replace("/", ".") for line in block.splitlines()[1:]]
 
