@@ -88,6 +88,11 @@ def test_bad_arguments_are_one_line(command, told):
     assert refused.stderr.startswith("error: ") and told in refused.stderr
 
 
+def default_sigint():
+    """For a child's start: the tests themselves may have been started with SIGINT ignored, behind a shell's &."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def slow_tensorflow(tmp_path):
     """Returns an environment in which the import of TensorFlow tells that it has begun, and does not end."""
@@ -104,6 +109,7 @@ def test_ctrl_c_while_tensorflow_is_imported_is_one_line(command, slow_tensorflo
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=default_sigint,
     )
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)

@@ -247,7 +247,7 @@ FAULTS = {
     "domain's folder not in UTF-8": _own_folder(b"\xff/cat/1.jpg", "domain's name", "\\udcff"),
     "domain's folder with markup": _own_folder(b"a[red]\n/cat/1.jpg", "domain's name", "received 'a[red]\\n'"),
     "image's name with markup": _own_folder(b"pets/cat/[red]\n.gif/1.jpg", "pets/cat/[red]\\n.gif: is not a file"),
-    "--domains not in UTF-8": _flag("domains", b"\xff", "unknown domain", "\\udcff"),
+    "--domains not in UTF-8": _flag("domains", b"\xff", "--domains", "\\udcff", "UTF-8"),
     "--input_dir not in UTF-8": _flag("input_dir", b"/tmp/\xff", "--input_dir", "/tmp/\\udcff", "UTF-8"),
     "--output_dir not in UTF-8": _flag("output_dir", b"/tmp/\xff", "--output_dir", "/tmp/\\udcff", "UTF-8"),
     "dataset_info.json cut off": _info(b'{"name": "le', "is no JSON"),

@@ -90,7 +90,14 @@ def test_an_interrupted_conversion_says_so_in_one_line_and_leaves_nothing(decath
     records = tmp_path / "records"
     command = [sys.executable, REPOSITORY / "data_prep" / "convert.py", "--source=decathlon", "--workers=1"]
     command += [f"--input_dir={decathlon.root}", f"--output_dir={records}", "--domains=many"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # The tests themselves may have been started with SIGINT ignored, behind a shell's &.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
     while not any(path.stat().st_size for path in records.glob(".many.partial-*/train.spool")):
         assert process.poll() is None, "ended before it could be interrupted"
         time.sleep(0.005)

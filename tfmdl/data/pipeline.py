@@ -13,7 +13,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfmdl.data import python_reader, records
+from tfmdl.data import records
 from tfmdl.data.decode import cut_windows, decode_windows, normalize
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.data.record_files import RecordFiles
@@ -126,10 +126,10 @@ class TrainPipeline:
     def _read(self, stored, rows):
         """Returns the records of `rows`, int32 (batch,), or what was decoded of them."""
         if not self._cache:
-            records = python_reader.call(stored.read, rows, tf.string)
+            records = tf.numpy_function(stored.read, [rows], tf.string, stateful=False)
             return tf.ensure_shape(records, (self.batch_size,))
         types = (tf.uint8, tf.int32, tf.int64)
-        image, label, image_id = python_reader.call(stored.read, rows, types)
+        image, label, image_id = tf.numpy_function(stored.read, [rows], types, stateful=False)
         return {
             "image": tf.ensure_shape(image, (self.batch_size, None, None, 3)),
             "label": tf.ensure_shape(label, (self.batch_size,)),

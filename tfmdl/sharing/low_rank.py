@@ -18,7 +18,7 @@ class LowRankOptions(options.MethodOptions):
         ValueError: if `rank` is not positive.
     """
 
-    rank: int = options.option(4, "rank of the matrix that a domain adds to each kernel.")
+    rank: int = options.option(8, "rank of the matrix that a domain adds to each kernel.")
 
     def __post_init__(self):
         super().__post_init__()
