@@ -18,7 +18,7 @@ class LowRankOptions(options.MethodOptions):
         ValueError: if `rank` is not positive.
     """
 
-    # On real images (width 16, 32 pixels, three seeds) ranks 2, 4, 8 and 16 came to 36.4, 40.3, 45.9 and 50.8 % of gtsrb
+    # On real images (width 16, 32 pixels, 3 seeds) ranks 2, 4, 8 and 16 came to 36.4, 40.3, 45.9 and 50.8 % of gtsrb
     # and to 38.1, 38.5, 38.2 and 37.8 % of dtd. Ten domains at width 64 take 0.55, 0.61, 0.74 and 0.92 ResNet-26.
     rank: int = options.option(8, "rank of the matrix that a domain adds to each kernel.")
 
