@@ -1,5 +1,7 @@
 """The program from Python, for notebooks: what the package's own docstring shows."""
 
+import tfmdl.quiet  # isort: skip  # noqa: F401
+
 import os
 import pathlib
 from collections.abc import Sequence

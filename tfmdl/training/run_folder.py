@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfmdl import packs
+from tfmdl.cli import typed
 from tfmdl.config import CONFIG_FILE, RunConfig, differences, load_config
 from tfmdl.evaluation.accuracy import Evaluation
 from tfmdl.files import locked, read_json, write_json
@@ -167,7 +168,7 @@ class RunFolder:
         made += sorted(self.packs.glob("*.safetensors"))
         return (
             f"wrote {', '.join(map(str, made))}\n"
-            f"next:  python eval.py --workdir={self.path} --data_dir={job.config.data_dir} --split=val\n"
+            f"next:  {typed('tfmdl.evaluation')} --workdir={self.path} --data_dir={job.config.data_dir} --split=val\n"
             f"       tensorboard --logdir={self.path}"
         )
 
