@@ -1,6 +1,7 @@
 """The program from Python gives what its commands give."""
 
 import dataclasses
+import pathlib
 import subprocess
 import sys
 
@@ -23,6 +24,13 @@ def runs(data_dir, tmp_path_factory):
     settings = {"method": "low_rank", "rank": 2, "epochs": 4, "init_from": str(folder / "base")}
     tfmdl.train("tiny", data_dir=data_dir, workdir=folder / "tiny", **SMALL, **settings)
     return folder
+
+
+def test_a_trunk_is_found_from_elsewhere(runs, data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(runs)
+    tfmdl.train("tiny", data_dir=data_dir, workdir=tmp_path, init_from=pathlib.Path("base"), max_steps=1, **SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert tfmdl.load(tmp_path).domains == ("tiny",)
 
 
 @pytest.fixture(scope="module")

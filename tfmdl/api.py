@@ -10,19 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfmdl import packs as pack_files
-from tfmdl.architecture import Architecture
-from tfmdl.config import RunConfig
-from tfmdl.data.decode import normalize, window_of_images
+from tfmdl.data.decode import window_of_images
 from tfmdl.evaluation.accuracy import Evaluation
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
+from tfmdl.serving.samples import live_answers
 from tfmdl.serving.source import data_dir_of, from_runs
 from tfmdl.serving.writer import Options, write_export
-from tfmdl.sharing import OPTIONS
-from tfmdl.training import devices, loop
+from tfmdl.training import loop
+from tfmdl.training.settings import configure
 
 Image = str | os.PathLike | bytes | np.ndarray
 BATCH_SIZE = 64
-_OF_ARCHITECTURE = ("method", "backbone", "width", "blocks_per_stage", *OPTIONS)
 
 
 def train(
@@ -30,8 +28,6 @@ def train(
     *,
     data_dir: str | os.PathLike,
     workdir: str | os.PathLike,
-    precision: str = "auto",
-    jit_compile: str = "auto",
     **settings,
 ) -> "Classifier":
     """Trains a trunk, or with `init_from` adds a domain to one, and returns what was trained.
@@ -42,7 +38,6 @@ def train(
         domain: The domain to train, or several that train a trunk jointly.
         data_dir: Folder that data_prep/convert.py wrote.
         workdir: Folder of the run.
-        precision, jit_compile: As the flags of train.py.
         **settings: The other flags of train.py by their names, those of the method's options among them; a setting that
             is not given is as there.
 
@@ -50,20 +45,8 @@ def train(
         TypeError: if there is no such setting.
         FileNotFoundError, ValueError, FloatingPointError: as `tfmdl.training.loop.train`.
     """
-    architecture = {name: settings.pop(name) for name in _OF_ARCHITECTURE if name in settings}
-    for name in ("packs", "train_splits", "profile_steps"):
-        if settings.get(name) is not None:
-            settings[name] = tuple(settings[name])
-    config = RunConfig(
-        domains=(domain,) if isinstance(domain, str) else tuple(domain),
-        data_dir=str(data_dir),
-        workdir=str(workdir),
-        architecture=Architecture.from_json(architecture),
-        precision=devices.precision_policy(precision),
-        jit_compile=devices.use_xla(jit_compile),
-        **settings,
-    )
-    loop.train(config)
+    domains = (domain,) if isinstance(domain, str) else domain
+    loop.train(configure(domains, data_dir=data_dir, workdir=workdir, **settings))
     return load(workdir)
 
 
@@ -99,7 +82,6 @@ class Classifier:
         self._parts = (workdirs or None, trunk, packs or None, expert_packs)
         self.model, loaded = pack_files.load_model(*self._parts[:3], expert_paths=expert_packs)
         self.packs = {pack.domain: pack for pack in loaded}
-        self._towers = {}
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -115,19 +97,17 @@ class Classifier:
             domain: Which domain they are of.
 
         Raises:
-            ValueError: if there is no such domain, or an image is none, naming it by its path or number.
+            ValueError: if there is no such domain, an image is none, naming it by its path or number, or an answer is
+                not a finite number.
             OSError: if a file cannot be read.
         """
         self.model.domain_id(domain)
-        if domain not in self._towers:
-            self._towers[domain] = self.model.tower(domain)
-        preprocessing = self.packs[domain].preprocessing
+        pack = self.packs[domain]
         probabilities = [np.zeros((0, self.model.num_classes[domain]), "float32")]
         for start in range(0, len(images), BATCH_SIZE):
             part = enumerate(images[start : start + BATCH_SIZE], start)
-            windows = [_window(image, number, preprocessing) for number, image in part]
-            inputs = normalize(tf.stack(windows), preprocessing.mean, preprocessing.std)
-            probabilities.append(tf.nn.softmax(self._towers[domain](inputs, training=False)).numpy())
+            windows = [_window(image, number, pack.preprocessing) for number, image in part]
+            probabilities.append(live_answers(self.model, pack, windows)[1])
         return np.concatenate(probabilities)
 
     def evaluate(

@@ -2,21 +2,19 @@
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
 
-import os
 import sys
 
 from absl import flags
 
 from tfmdl import option_flags
-from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import start
 from tfmdl.config import RunConfig
 from tfmdl.recipes import PRESETS
-from tfmdl.sharing import METHODS, options_of
-from tfmdl.training import devices
+from tfmdl.sharing import METHODS
 from tfmdl.training.callbacks import Terminated
 from tfmdl.training.loop import train
+from tfmdl.training.settings import configure
 
 FLAGS = flags.FLAGS
 POSITIVE = {"lower_bound": 1}
@@ -58,27 +56,12 @@ def define_flags():
 
 def config_of_flags() -> RunConfig:
     """Returns the run that the flags ask for."""
-    same_name = (
-        "data_dir workdir recipe epochs batch_size learning_rate weight_decay image_size seed max_steps "
-        "cache checkpoint_every"
+    names = (
+        "data_dir workdir init_from packs method backbone width blocks_per_stage recipe epochs batch_size "
+        "learning_rate weight_decay image_size precision seed max_steps train_splits jit_compile cache "
+        "checkpoint_every profile_steps"
     )
-    return RunConfig(
-        domains=tuple(FLAGS.domain),
-        init_from=FLAGS.init_from and os.path.abspath(FLAGS.init_from),  # eval.py may run elsewhere
-        packs=tuple(os.path.abspath(path) for path in FLAGS.packs),
-        architecture=Architecture(
-            FLAGS.method,
-            FLAGS.backbone,
-            FLAGS.width,
-            FLAGS.blocks_per_stage,
-            options_of(FLAGS.method, option_flags.values()),
-        ),
-        precision=devices.precision_policy(FLAGS.precision),
-        jit_compile=devices.use_xla(FLAGS.jit_compile),
-        train_splits=tuple(FLAGS.train_splits),
-        profile_steps=FLAGS.profile_steps and tuple(int(step) for step in FLAGS.profile_steps),
-        **{name: getattr(FLAGS, name) for name in same_name.split()},
-    )
+    return configure(FLAGS.domain, **{name: FLAGS[name].value for name in names.split()}, **option_flags.values())
 
 
 def main(argv):
