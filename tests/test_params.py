@@ -160,3 +160,14 @@ def test_a_bad_flag_ends_the_command_with_one_line():
     assert "--classes=zebra:NUMBER" in result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stdout == ""
+
+
+def test_an_option_is_not_passed_over():
+    """Of one method it is an error; of all, those that have no such option are left out, with the reason."""
+    refused = run("--method=individual", "--rank=4")
+    assert refused.returncode == 1
+    assert refused.stderr == "error: method individual has no option --rank, which is for low_rank; received 4\n"
+    listed = run("--rank=4", "--domains=svhn", "--width=4")
+    assert listed.returncode == 0, listed.stderr
+    told = [line for line in listed.stdout.splitlines() if line.startswith(("low_rank", "Left out: "))]
+    assert len(told) == 10 and sum("has no option --rank" in line for line in told) == 9

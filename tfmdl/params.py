@@ -21,7 +21,7 @@ from tfmdl.counts import ParameterCount, count, count_plain_resnet26
 from tfmdl.domains import DECATHLON, check_name
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.published import TABLE_1
-from tfmdl.sharing import METHODS, methods_with, options_of
+from tfmdl.sharing import METHODS, options_of
 
 BASE_DOMAIN = "imagenet12"
 
@@ -122,8 +122,8 @@ def _print_tables(values):
     console = table_console()
 
     def architecture(method):
-        own = {name: value for name, value in option_flags.values().items() if method in methods_with(name)}
-        return Architecture(method, values.backbone, values.width, options=options_of(method, own))
+        options = options_of(method, option_flags.values())
+        return Architecture(method, values.backbone, values.width, options=options)
 
     def counted(method):
         return count(MultiDomainClassifier(num_classes, architecture(method)), (base,))
