@@ -10,7 +10,7 @@ from tfmdl.campaign.plan import CampaignConfig, PlannedRun, Row, trunk_of
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import DECATHLON, published
 from tfmdl.evaluation.decathlon import Score, domain_score, read_percentages, total_score
-from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
+from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate, load
 from tfmdl.sharing.individual import Individual
 
 
@@ -203,11 +203,11 @@ class _OnTest:
 
     def __call__(self, run):
         if run.workdir not in self.measured:
-            with _reading():
-                packs.load_model([str(run.workdir)])
             config = EvaluationConfig(self.data_dir, "test", workdirs=(str(run.workdir),), labels_dir=self.labels_dir)
+            with _reading():
+                loaded = load(config)
             print(f"measuring {run.name} on test", flush=True)
-            self.measured[run.workdir] = evaluate(config).evaluations[run.domain].accuracy
+            self.measured[run.workdir] = evaluate(config, loaded=loaded).evaluations[run.domain].accuracy
         return self.measured[run.workdir]
 
 

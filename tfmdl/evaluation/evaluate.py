@@ -10,6 +10,9 @@ from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.predict import predict_alone, predict_mixed
 from tfmdl.evaluation.submission import join_labels, read_labels
+from tfmdl.model import MultiDomainClassifier
+
+Loaded = list[tuple[MultiDomainClassifier, list[packs.Pack]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +58,18 @@ class EvaluationResult:
     gates: dict[str, dict[str, dict[str, float]]]
 
 
-def evaluate(config: EvaluationConfig, labels_required: bool = True) -> EvaluationResult:
+def evaluate(config: EvaluationConfig, labels_required: bool = True, loaded: Loaded | None = None) -> EvaluationResult:
     """Evaluates what `config` says.
 
     Args:
         config: What, and on which images.
         labels_required: Otherwise predictions are enough where images have no labels.
+        loaded: What `load` returned for `config`, where that was called already.
 
     Raises:
         FileNotFoundError, ValueError: if runs, data or labels are missing or do not belong together.
     """
-    loaded = _load(config)
+    loaded = loaded or load(config)
     domains = [pack.domain for _, members in loaded for pack in members]
     infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in domains}
     for _, members in loaded:
@@ -111,8 +115,12 @@ def evaluate(config: EvaluationConfig, labels_required: bool = True) -> Evaluati
     )
 
 
-def _load(config):
-    """Returns pairs of a model and its packs: one for each run, or the one that was composed."""
+def load(config: EvaluationConfig) -> Loaded:
+    """Returns pairs of a model and its packs: one for each run, or the one that was composed.
+
+    Raises:
+        FileNotFoundError, ValueError: if a file is missing or damaged, or what was asked for does not go together.
+    """
     if config.workdirs and (config.trunk or config.pack_paths):
         raise ValueError("give either --workdir, or --trunk and --packs; received both")
     if not config.workdirs:
