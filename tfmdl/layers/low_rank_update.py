@@ -47,9 +47,9 @@ class DomainLowRankUpdate(keras.layers.Layer):
         """Returns the product, (rows, columns), with the batch in front for one domain per image."""
         return ops.matmul(*self.factors(domain))
 
-    def exact(self, domain):
-        """Returns the product of the domain of this name, (rows, columns), float64, as a numpy array."""
-        return self.left.exact(domain) @ self.right.exact(domain)
+    def added_to(self, kernel, domain):
+        """Returns what a kernel, a float64 numpy array, comes to with the update of the domain of this name."""
+        return kernel + (self.left.exact(domain) @ self.right.exact(domain)).reshape(kernel.shape)
 
     def get_config(self):
         return {**super().get_config(), "domains": list(self.domains), "rank": self.rank}
