@@ -1,12 +1,12 @@
 """A classifier alone is trained on features that are computed once, where nothing before them changes."""
 
 import dataclasses
-import json
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
+from reading_runs import metrics_of, without_speed
 from small_domains import SIZES, write_domain
 from small_network import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -71,11 +71,6 @@ def added(config):
     return pathlib.Path(config.workdir)
 
 
-def lines_of(run):
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
-
-
 def pack_of(run):
     return read_pack(run / "packs" / f"{DROPPED}.safetensors")
 
@@ -85,7 +80,7 @@ def tensors_of(run):
 
 
 def test_the_run_learns_and_leaves_what_every_run_leaves(added, config):
-    lines = lines_of(added)
+    lines = metrics_of(added)
     assert [line["step"] for line in lines] == [5, 10, 15]
     assert lines[-1]["train/loss"] < lines[0]["train/loss"]
     assert pack_of(added).trunk_fingerprint == read_trunk(config.init_from).fingerprint
@@ -94,7 +89,7 @@ def test_the_run_learns_and_leaves_what_every_run_leaves(added, config):
 
 
 def test_eval_finds_what_the_run_found(added, config):
-    line = lines_of(added)[-1]
+    line = metrics_of(added)[-1]
     found = evaluate(EvaluationConfig(config.data_dir, "val", workdirs=(str(added),))).evaluations[DROPPED]
     assert found.accuracy == line["val/accuracy"] == pack_of(added).accuracy
     assert found.loss == pytest.approx(line["val/loss"], rel=1e-6)
@@ -109,7 +104,7 @@ def test_features_are_float32_whatever_the_run_computes_in(config, tmp_path):
     run(mixed)
     asked = EvaluationConfig(config.data_dir, "val", workdirs=(str(tmp_path / "mixed"),))
     evaluated = evaluate(asked).evaluations[DROPPED]
-    assert evaluated.loss == pytest.approx(lines_of(tmp_path / "mixed")[-1]["val/loss"], rel=1e-6)
+    assert evaluated.loss == pytest.approx(metrics_of(tmp_path / "mixed")[-1]["val/loss"], rel=1e-6)
 
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch(added, config, tmp_path, capsys):
@@ -122,7 +117,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(added, config, tmp_path, capsys
     said = capsys.readouterr().out
     for split in ("train", "val"):
         assert said.count(f"features of {DROPPED}: {SIZES[split]} images, ") == 1
-    assert lines_of(tmp_path / "run") == lines_of(added)
+    assert without_speed(metrics_of(tmp_path / "run")) == without_speed(metrics_of(added))
     wanted, found = tensors_of(added), tensors_of(tmp_path / "run")
     assert found.keys() == wanted.keys()
     for name, tensors in wanted.items():
