@@ -26,6 +26,7 @@ NETWORK = ("tfmdl.layers", "tfmdl.sharing", "tfmdl.backbones", "tfmdl.model")
 COMMANDS = (
     "tfmdl.training.__main__",
     "tfmdl.evaluation.__main__",
+    "tfmdl.trunk",
     "tfmdl.params",
     "tfmdl.export",
     "tfmdl.score",

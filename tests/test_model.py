@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 import pytest
+from small_keras import small_keras
 from small_network import small
 
 from tfmdl.architecture import Architecture
@@ -25,7 +26,7 @@ POLICIES = ("mixed_bfloat16", "mixed_float16")
 
 
 def make(method="pointwise_sharing", backbone=None, dtype="float32", num_classes=None):
-    architecture = small(method, backbone, width=2)
+    architecture = small_keras(method) if backbone == "keras" else small(method, backbone, width=2)
     if architecture.backbone == "resnet26":  # two channels in its stem too: of one, a norm takes any scale out
         architecture = dataclasses.replace(architecture, width=4)
     model = MultiDomainClassifier(num_classes or NUM_CLASSES, architecture, dtype)

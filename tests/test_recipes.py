@@ -125,12 +125,12 @@ def test_a_published_domain_has_its_published_statistics():
 
 
 def test_an_unknown_preset_is_refused_with_the_known():
-    with pytest.raises(ValueError, match="paper, quick; received 'slow'"):
+    with pytest.raises(ValueError, match="paper, quick, finetune; received 'slow'"):
         recipe_for("slow", "dtd", 47, 1880, base=True)
 
 
 def test_an_unknown_crop_is_refused_with_the_known():
-    with pytest.raises(ValueError, match="random, square, tall; received 'round'"):
+    with pytest.raises(ValueError, match="random, square, tall, whole; received 'round'"):
         Recipe(Schedule(1, ()), crop="round")
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfmdl.backbones import BACKBONES
+from tfmdl.backbones import BACKBONES, Network
 from tfmdl.sharing import METHODS, MethodOptions, methods_with, options_of
 from tfmdl.typed import check_types
 
@@ -19,6 +19,7 @@ class Architecture:
         width: Channels after the stem of the separable ResNet-26; everything else is a multiple of it.
         blocks_per_stage: Residual blocks of each stage: 4 make 26 layers, 1 makes 8.
         options: The method's `Options`; None becomes their defaults.
+        network: Of the backbone "keras": how it is wired. It has one width and depth.
 
     Raises:
         ValueError: if a value is of another type, unknown or too large, naming the argument.
@@ -29,6 +30,7 @@ class Architecture:
     width: int = 64
     blocks_per_stage: int = 4
     options: MethodOptions | None = None
+    network: Network | None = None
 
     def __post_init__(self):
         check_types(self)
@@ -40,8 +42,14 @@ class Architecture:
         if self.options is None:
             object.__setattr__(self, "options", method.Options())
         _check_key("backbone", self.backbone, BACKBONES)
+        if BACKBONES[self.backbone].scales == (self.network is not None):
+            raise ValueError(
+                "`backbone` keras is for trunks of python -m tfmdl.trunk, which say how it is wired: give --init_from; "
+                f"received backbone={self.backbone} with network={self.network}"
+            )
         if type(self.options) is not method.Options:
             raise ValueError(f"`options` of {self.method} must be {method.Options.__name__}; received {self.options}")
+        object.__setattr__(self, "options", self.options.for_backbone(BACKBONES[self.backbone]))
         if not 2 <= self.width <= MAX_WIDTH or self.width % 2:
             raise ValueError(f"`width` must be even and in 2..{MAX_WIDTH}; received width={self.width}")
         if not 1 <= self.blocks_per_stage <= MAX_BLOCKS_PER_STAGE:
@@ -53,8 +61,8 @@ class Architecture:
     def to_json(self) -> dict:
         """Returns the fields, and beside them those of the options."""
         fields = dataclasses.asdict(self)
-        options = fields.pop("options")
-        return {**fields, **options}
+        options, network = fields.pop("options"), fields.pop("network")
+        return {**fields, **({"network": self.network.to_json()} if network else {}), **options}
 
     @classmethod
     def from_json(cls, fields: dict) -> "Architecture":
@@ -66,6 +74,8 @@ class Architecture:
         options = dict(fields)
         names = [field.name for field in dataclasses.fields(cls) if field.name != "options"]
         own = {name: options.pop(name) for name in names if name in options}
+        if own.get("network") is not None:
+            own["network"] = Network.from_json(own["network"])
         method = own.get("method", cls.method)
         _check_key("method", method, METHODS)
         return cls(**own, options=options_of(method, options))

@@ -24,7 +24,7 @@ class RunConfig:
         workdir: Folder of the run.
         architecture: What the network is made of.
         init_from: Folder of the run whose trunk the domain is added to; None trains a trunk.
-        recipe: A key of `tfmdl.recipes.PRESETS`.
+        recipe: One of `tfmdl.recipes.PRESET_NAMES`.
         epochs, batch_size, learning_rate, weight_decay: Overrides of the recipe.
         image_size: Side of the training crop; `Recipe.sizes` says what evaluation sees.
         precision: Keras dtype policy.
@@ -103,6 +103,7 @@ def differences(before: RunConfig, after: RunConfig) -> list[str]:
     def flat(config):
         fields = config.to_json()
         fields.update(fields.pop("architecture"), domain=fields.pop("domains"))
+        fields["network"] = config.architecture.network  # named, not told step by step
         return {name: value for name, value in fields.items() if name not in MAY_DIFFER}
 
     old, new = flat(before), flat(after)

@@ -5,7 +5,7 @@ import keras
 from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
 from tfmdl.domains import SHARED, check_name
-from tfmdl.layers import DomainBank, DomainHead
+from tfmdl.layers import DomainBank, DomainBatchNormalization, DomainHead
 from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.sharing import METHODS
 
@@ -36,9 +36,7 @@ class MultiDomainClassifier(keras.Model):
         self.architecture = architecture or Architecture()
         self.method = METHODS[self.architecture.method](self.domains, self.architecture.options, experts, dtype)
         check_convolutions(self.method, self.architecture.backbone)
-        self.backbone = BACKBONES[self.architecture.backbone](
-            self.method, self.architecture.width, self.architecture.blocks_per_stage
-        )
+        self.backbone = BACKBONES[self.architecture.backbone].of(self.method, self.architecture)
         self.head = DomainHead(num_classes, name="head")
         # Built here, outside any scope of the model's own name: a variable's path begins with "backbone" or "head".
         shape = (None, None, None, 3)
@@ -133,8 +131,11 @@ class MultiDomainClassifier(keras.Model):
             features = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(features)
         return self.head(features, domain=domain)
 
-    def train_only(self, domains=(), shared=False):
+    def train_only(self, domains=(), shared=False, keeps_statistics=False):
         """Freezes all variables but those of `domains` and, if `shared`, the shared ones.
+
+        With `keeps_statistics`, the moving statistics of batch normalisation stay as they are, and are what training
+        normalises by.
 
         With `shared`, what is trained is a trunk, and the first of `domains` is its base domain: what the method does
         not add to a base domain stays without effect. What the method fixes stays frozen. Keras reads this when a model
@@ -153,6 +154,9 @@ class MultiDomainClassifier(keras.Model):
                     base = shared and owner == next(iter(domains), None)
                     still = self.is_fixed(slot) or (base and self.base_lacks(slot))
                     variable.trainable = owner in owners and not still
+        for layer in self._flatten_layers():
+            if isinstance(layer, DomainBatchNormalization):
+                layer.keeps_statistics = keeps_statistics
 
     def is_addition(self, slot):
         """Returns whether the method adds this slot ("backbone/stem_conv/adapter/kernel") to the plain network."""
@@ -239,7 +243,7 @@ def check_convolutions(method, backbone):
     """
     fitting = [name for name, each in BACKBONES.items() if each.convolutions <= method.convolutions]
     if backbone not in fitting:
-        use = " or ".join(f"--backbone={name}" for name in fitting)
+        use = " or ".join(f"--backbone={name}" for name in fitting if BACKBONES[name].scales)
         raise ValueError(f"method {method.name} {method.refusal}: use {use}")
 
 

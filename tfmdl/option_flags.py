@@ -11,10 +11,10 @@ def define() -> None:
     """Defines a flag for each option of any method."""
     define_as = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, str: flags.DEFINE_string}
     for name, option in OPTIONS.items():
-        define_as[type(option.default)](name, option.default, _explanation(name))
+        define_as[option.metadata["kind"]](name, option.default, _explanation(name))
 
 
-def values() -> dict[str, bool | int | str]:
+def values() -> dict[str, bool | int | str | None]:
     """Returns the options by name: those of the method that was chosen are among them."""
     return {name: FLAGS[name].value for name in OPTIONS}
 
@@ -35,7 +35,7 @@ def value_lists() -> dict[str, tuple[int | str, ...]]:
 
 
 def _with_several_values():
-    return [name for name, option in OPTIONS.items() if type(option.default) is not bool]
+    return [name for name, option in OPTIONS.items() if option.metadata["kind"] is not bool]
 
 
 def _explanation(name):
@@ -43,7 +43,7 @@ def _explanation(name):
 
 
 def _parsed(name, text):
-    kind = type(OPTIONS[name].default)
+    kind = OPTIONS[name].metadata["kind"]
     try:
         return kind(text)
     except ValueError as error:

@@ -8,20 +8,37 @@ some.
 """
 
 import dataclasses
+import math
 
 from tfmdl.domains import published
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Length of a run and where its learning rate drops by ten, in epochs."""
+    """Length of a run, in epochs, and how its learning rate changes.
+
+    Attributes:
+        epochs: Length of the run.
+        drops: After which epochs it is divided by ten.
+        warmup: Instead it rises from zero for this share of the run, then falls as a cosine to zero; None: it does not.
+    """
 
     epochs: int
-    drops: tuple[int, ...]
+    drops: tuple[int, ...] = ()
+    warmup: float | None = None
 
     def scaled(self, epochs: int) -> "Schedule":
         """Returns the same shape at another length; a drop moves to the epoch below its share."""
-        return Schedule(epochs, tuple(drop * epochs // self.epochs for drop in self.drops))
+        return Schedule(epochs, tuple(drop * epochs // self.epochs for drop in self.drops), self.warmup)
+
+    def rate(self, highest: float, epoch: float) -> float:
+        """Returns the learning rate, of which `highest` is the most, after so many epochs, parts of one included."""
+        if self.warmup is None:
+            return highest / 10 ** len({drop for drop in self.drops if 0 < drop <= epoch})
+        share = epoch / self.epochs
+        if share < self.warmup:
+            return highest * share / self.warmup
+        return highest * (0.5 + 0.5 * math.cos(math.pi * (share - self.warmup) / (1 - self.warmup)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +84,7 @@ class Sizes:
     evaluation: tuple[int, int]
 
 
-CROPS = ("random", "square", "tall")  # what training sees of an image: `Recipe.sizes` says it
+CROPS = ("random", "square", "tall", "whole")  # what training sees of an image: `Recipe.sizes` says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +94,17 @@ class Recipe:
     Attributes:
         schedule: Epochs and drops of the learning rate.
         batch_size: Images per step.
-        learning_rate: Of the first epochs.
+        learning_rate: The highest.
+        adam: Adam moves all, by which a rate suits networks whatever the size of their features; otherwise SGD.
         momentum: Of SGD.
         weight_decay: As a term `weight_decay * w` of the gradient, not the decoupled kind.
         dropout: Share of the pooled features dropped in training.
         crop: One of `CROPS`.
         additions: How the parts that the method adds are trained.
+        label_smoothing: Share of the target that all classes have alike.
+        flips: Whether every other image is mirrored, left to right.
+        keeps_statistics: Whether batch normalisation keeps the trunk's moving statistics, also to train by.
+        head: How the head alone is trained first, on features of the trunk; None: it is not.
 
     Raises:
         ValueError: if there is no such crop.
@@ -91,19 +113,24 @@ class Recipe:
     schedule: Schedule
     batch_size: int = 128
     learning_rate: float = 0.1
+    adam: bool = False
     momentum: float = 0.9
     weight_decay: float = 5e-4
     dropout: float = 0.0
     crop: str = "random"
     additions: Additions = Additions()
+    label_smoothing: float = 0.0
+    flips: bool = False
+    keeps_statistics: bool = False
+    head: "Recipe | None" = None
 
     def __post_init__(self):
         if self.crop not in CROPS:
             raise ValueError(f"`crop` must be one of {', '.join(CROPS)}; received {self.crop!r}")
 
     def learning_rate_in(self, epoch: int) -> float:
-        """Returns the learning rate of an epoch, counted from 0: a tenth after each drop."""
-        return self.learning_rate / 10 ** len({drop for drop in self.schedule.drops if 0 < drop <= epoch})
+        """Returns the learning rate in the middle of an epoch, counted from 0."""
+        return self.schedule.rate(self.learning_rate, epoch + 0.5)
 
     def sizes(self, image_size: int, total_stride: int) -> Sizes:
         """Returns the sizes of images in a run of `image_size`, for a network that reduces sides by `total_stride`.
@@ -115,8 +142,12 @@ class Recipe:
 
         `crop` says what training sees of the centre square of nine eighths of `image_size`: "random", a random square
         of `image_size`; "square", all of it; "tall", all of the image at twice the square's height. The last two see
-        the same in evaluation, at `image_size` where nine eighths do not divide.
+        the same in evaluation, at `image_size` where nine eighths do not divide. "whole" is the centre square of the
+        whole image at `image_size`, in training and in evaluation.
         """
+        if self.crop == "whole":
+            size = (image_size, image_size)
+            return Sizes(size, size, size)
         whole = round(image_size * 9 / 8)
         divides = image_size % total_stride == 0 and whole % total_stride == 0
         if self.crop == "random":
@@ -140,6 +171,26 @@ PRESETS = {
         added_by={"soft_sharing": Schedule(6, (3,))},
     ),
 }
+
+PRESET_NAMES = (*PRESETS, "finetune")
+
+# The preset "finetune" adds a domain to a trunk that knows much more than the domain could teach it. First the head is
+# trained alone, on features that are computed once, and all of `classifier_only`:
+HEAD = Recipe(
+    Schedule(60, warmup=0.0), learning_rate=1e-3, adam=True, weight_decay=1e-4, crop="whole", label_smoothing=0.1
+)
+FINETUNE = Recipe(
+    Schedule(6, warmup=0.1),
+    batch_size=64,
+    learning_rate=1e-3,
+    adam=True,
+    weight_decay=1e-5,
+    crop="whole",
+    label_smoothing=0.1,
+    flips=True,
+    head=HEAD,
+)
+NO_FLIPS = ("gtsrb", "omniglot", "svhn")  # of the Decathlon: mirrored, some signs are others, and letters are none
 
 WEIGHT_DECAY = {"dtd": 2e-3, "gtsrb": 3e-4, "svhn": 2e-4, "vgg-flowers": 1e-4}
 DROPOUT = {"gtsrb": 0.5, "ucf101": 0.5, "daimlerpedcls": 0.5}
@@ -170,7 +221,7 @@ def recipe_for(
     """Returns what a preset comes to for a domain of so many classes and training images.
 
     Args:
-        preset: A key of `PRESETS`.
+        preset: One of `PRESET_NAMES`.
         domain: Name of the domain. The tables of the Decathlon hold for it if it has the classes of that domain.
         num_classes, num_train: What the domain has.
         base: Whether the run trains a trunk on it; otherwise the run adds it to a trunk.
@@ -178,13 +229,19 @@ def recipe_for(
         joint: Of a run that trains several domains: the images of a mixed batch have one size, so all are random crops.
 
     Raises:
-        ValueError: if there is no preset of that name.
+        ValueError: if there is no preset of that name, or it is not for training a trunk.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"`recipe` must be one of {', '.join(PRESETS)}; received {preset!r}")
-    schedules = PRESETS[preset]
+    if preset not in (*PRESETS, "finetune"):
+        raise ValueError(f"`recipe` must be one of {', '.join(PRESET_NAMES)}; received {preset!r}")
     facts = published(domain, num_classes)
     known = facts.name if facts else None
+    if preset == "finetune":
+        if base:
+            raise ValueError("--recipe=finetune adds a domain to a trunk: give --init_from")
+        if method == "classifier_only":
+            return HEAD
+        return dataclasses.replace(FINETUNE, flips=known not in NO_FLIPS, additions=ADDITIONS.get(method, Additions()))
+    schedules = PRESETS[preset]
     as_published = facts is not None and num_train >= facts.num_train
     batch_size = 128
     while not as_published and batch_size > SMALLEST_BATCH and num_train < batch_size * MIN_STEPS_PER_EPOCH:

@@ -39,6 +39,31 @@ MAPS = {
     "masked separable": lambda **kw: layers.DomainMaskedSeparableConv2D(6, DOMAINS, strides=2, **kw),
     "low rank": lambda **kw: layers.DomainLowRankConv2D(6, DOMAINS, 2, strides=2, **kw),
     "low rank separable": lambda **kw: layers.DomainLowRankSeparableConv2D(6, DOMAINS, 2, strides=2, **kw),
+    "keras, plain": lambda **kw: layers.DomainKerasConv2D(
+        "plain", 6, DOMAINS, (3, 5), (2, 2), use_bias=True, shared=False, share_bias=False, **kw
+    ),
+    "keras, depthwise": lambda **kw: layers.DomainKerasConv2D(
+        "depthwise", 4, DOMAINS, (5, 5), (2, 2), use_bias=True, shared=False, share_bias=False, **kw
+    ),
+    "keras, pointwise": lambda **kw: layers.DomainKerasConv2D("pointwise", 6, DOMAINS, strides=(2, 2), **kw),
+    "keras, pointwise own": lambda **kw: layers.DomainKerasConv2D("pointwise", 6, DOMAINS, shared=False, **kw),
+    "keras, plain, masked": lambda **kw: layers.DomainKerasConv2D(
+        "plain", 6, DOMAINS, (3, 3), adjustment=layers.DomainMask(DOMAINS, name="mask"), **kw
+    ),
+    "keras, depthwise, low rank": lambda **kw: layers.DomainKerasConv2D(
+        "depthwise", 4, DOMAINS, (3, 3), adjustment=layers.DomainLowRankUpdate(DOMAINS, 2, name="update"), **kw
+    ),
+    "keras, pointwise, masked": lambda **kw: layers.DomainKerasConv2D(
+        "pointwise", 6, DOMAINS, adjustment=layers.DomainMask(DOMAINS, name="mask"), **kw
+    ),
+    "keras, pointwise, low rank": lambda **kw: layers.DomainKerasConv2D(
+        "pointwise", 6, DOMAINS, strides=(2, 2), adjustment=layers.DomainLowRankUpdate(DOMAINS, 2, name="update"), **kw
+    ),
+    "keras, dense": lambda **kw: layers.DomainKerasConv2D(
+        "dense", 6, DOMAINS, use_bias=True, shared=False, share_bias=False, **kw
+    ),
+    "layer norm": lambda **kw: layers.DomainLayerNormalization(DOMAINS, **kw),
+    "layer scale": lambda **kw: layers.DomainLayerScale(DOMAINS, **kw),
     "norm": lambda **kw: layers.DomainBatchNormalization(DOMAINS, **kw),
     "affine": lambda **kw: layers.DomainAffine(DOMAINS, **kw),
     "offset": lambda **kw: layers.DomainAffine(DOMAINS, scales=False, **kw),
@@ -100,7 +125,7 @@ def test_images_side_by_side_give_the_same(name, make, images, values):
             np.testing.assert_allclose(value, after_usual[path], rtol=1e-6, err_msg=path)
 
 
-@pytest.mark.parametrize("name", [name for name in MAPS if name not in SIDE_BY_SIDE])
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONS if name not in SIDE_BY_SIDE])
 def test_images_side_by_side_are_refused_where_they_are_not_understood(name, make, images):
     layer = make(name)
     with pytest.raises(ValueError, match=f"{type(layer).__name__} does not take images side by side; `domain` must"):
@@ -130,12 +155,13 @@ def test_what_a_convolution_folds_to_gives_the_same(name, make, images, rng):
         kernels, bias = layer.folded(domain)
         assert len(kernels) == len(layer.kernels)
         assert {each.dtype for each in (*kernels, bias) if each is not None} == {np.dtype("float64")}
-        x, strides = images, getattr(layer, "strides", 1)
+        x, strides = images, int(np.max(getattr(layer, "strides", 1)))
         for kernel in kernels:
             if kernel is None:  # what mixes for each image stays as it is
                 assert layer.experts
                 x = keras.ops.convert_to_numpy(layer.depthwise(x, domain=domain))
             else:
+                kernel = kernel.reshape(1, 1, *kernel.shape) if kernel.ndim == 2 else kernel
                 apply = reference.depthwise_conv if kernel.shape[-1] == 1 else reference.conv
                 x = apply(x, kernel, strides)
             strides = 1
@@ -254,6 +280,13 @@ CONFIGS = [
      {"filters": 6, "domains": DOMAINS, "rank": 3, "kernel_size": 5, "strides": 2, "kernel_initializer": "ones"}),
     (layers.DomainLowRankSeparableConv2D,
      {"filters": 6, "domains": DOMAINS, "rank": 3, "kernel_size": 5, "strides": 2}),
+    (layers.DomainKerasConv2D,
+     {"kind": "depthwise", "filters": 6, "domains": DOMAINS, "kernel_size": (5, 5), "strides": (2, 2),
+      "dilation_rate": (2, 2), "padding": "valid", "use_bias": True, "shared": False, "share_bias": False,
+      "adjustment": None}),
+    (layers.DomainLowRankUpdate, {"domains": DOMAINS, "rank": 3}),
+    (layers.DomainLayerNormalization, {"domains": DOMAINS, "shared": True, "epsilon": 1e-6}),
+    (layers.DomainLayerScale, {"domains": DOMAINS, "shared": True}),
     (layers.DomainBatchNormalization, {"domains": DOMAINS, "shared": True, "momentum": 0.5, "epsilon": 1e-3}),
     (layers.DomainAffine, {"domains": DOMAINS, "scales": False}),
     (layers.DomainHead, {"num_classes": {"b": 3, "a": 2}}),

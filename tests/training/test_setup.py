@@ -31,7 +31,7 @@ def refused(tmp_path):
     [
         ({"domains": ("nowhere",)}, FileNotFoundError, "no converted .* 'nowhere' here; there are: base, tiny, ucf101"),
         ({"init_from": "nowhere"}, FileNotFoundError, "nowhere: no such file"),
-        ({"recipe": "slow"}, ValueError, "paper, quick; received 'slow'"),
+        ({"recipe": "slow"}, ValueError, "paper, quick, finetune; received 'slow'"),
         ({"architecture": small(backbone="resnet26")}, ValueError, "--backbone=resnet26_separable"),
     ],
 )

@@ -11,14 +11,16 @@ from tfmdl.layers.side_by_side import SideBySide, lay_out
 class Backbone(keras.layers.Layer, abc.ABC):
     """A network up to its features: decides the wiring; knows nothing of what the domains share.
 
-    All that has variables comes from the sharing method, and behind each convolution stands a normalisation: serving
-    folds the two into one. A backbone makes its layers in `__init__`, in the order of the network, and builds each in
-    its own `build`: a variable's path then begins with "backbone".
+    All that has variables is made as the sharing method says. Where a normalisation stands right behind a convolution,
+    serving folds the two into one. A backbone makes its layers in `__init__`, in the order of the network, and builds
+    each in its own `build`: a variable's path then begins with "backbone".
 
     Attributes:
         convolutions: Kinds of convolutions that it is made of, of `tfmdl.sharing.method.CONVOLUTIONS`.
         total_stride: By which it reduces height and width. Recipes crop to sizes that this divides.
         side_by_side: Whether it lays out batches that mix domains side by side: see `laid_out`.
+        shares_last_pointwise: Whether pointwise sharing shares the last pointwise kernel, too, if it is not told.
+        scales: Whether it comes in widths and depths.
 
     Args:
         method: A `SharingMethod`.
@@ -32,17 +34,28 @@ class Backbone(keras.layers.Layer, abc.ABC):
 
     convolutions: frozenset[str]
     total_stride: int
+    shares_last_pointwise = False
+    scales = True
 
     def __init__(self, method, **kwargs):
         super().__init__(**{"dtype": method.dtype, "name": "backbone", **kwargs})
         self._better_side_by_side = method.side_by_side
 
+    @classmethod
+    def of(cls, method, architecture):
+        """Returns the backbone that an `Architecture` asks for, made of the layers of `method`."""
+        return cls(method, architecture.width, architecture.blocks_per_stage)
+
     @abc.abstractmethod
     def normalized_convolutions(self):
         """Returns each convolution with the normalisation right behind it, as pairs that inference can fold into one.
 
-        These are all its convolutions, in the order in which the method was asked for them.
+        The convolutions are in the order in which the method was asked for them.
         """
+
+    def lone_convolutions(self):
+        """Returns the convolutions that no normalisation stands right behind, in the order of the network."""
+        return []
 
     @abc.abstractmethod
     def lone_norms(self):

@@ -26,7 +26,7 @@ from tfmdl.cli import start, table_console
 from tfmdl.data.records import converted_domains
 from tfmdl.files import locked
 from tfmdl.outside import printable
-from tfmdl.recipes import PRESETS
+from tfmdl.recipes import PRESET_NAMES
 from tfmdl.sharing import METHODS
 
 FLAGS = flags.FLAGS
@@ -41,7 +41,7 @@ def define_flags():
     flags.DEFINE_list("methods", list(METHODS), "Methods: the rows of the table.")
     option_flags.define_lists()
     flags.DEFINE_list("seeds", ["0"], "Seeds; all runs are made once for each.")
-    flags.DEFINE_enum("recipe", "paper", list(PRESETS), "Schedule, as in train.py.")
+    flags.DEFINE_enum("recipe", "paper", list(PRESET_NAMES), "Schedule, as in train.py.")
     flags.DEFINE_integer("epochs", None, "Epochs of the added domains, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_integer("base_epochs", None, "Epochs of the trunks, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "Network of all methods; by default that of each one's paper.")

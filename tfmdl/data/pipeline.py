@@ -31,15 +31,17 @@ class Source:
         paths: TFRecord files.
         num_examples: How many records they hold.
         preprocessing: How the domain's images become inputs.
+        flips: Whether training mirrors every other image, left to right.
     """
 
     domain: str
     paths: tuple[str, ...]
     num_examples: int
     preprocessing: Preprocessing
+    flips: bool = False
 
     @classmethod
-    def of(cls, data_dir, info: records.DatasetInfo, splits, preprocessing) -> "Source":
+    def of(cls, data_dir, info: records.DatasetInfo, splits, preprocessing, flips=False) -> "Source":
         """Returns the records of `splits` of a converted domain.
 
         Raises:
@@ -51,7 +53,7 @@ class Source:
             found = os.path.getsize(path)
             if found != shard.num_bytes:
                 raise ValueError(f"{path}: has {found:,} bytes, {records.INFO_FILE} says {shard.num_bytes:,}")
-        return cls(info.name, paths, sum(info.splits[split].num_examples for split in splits), preprocessing)
+        return cls(info.name, paths, sum(info.splits[split].num_examples for split in splits), preprocessing, flips)
 
 
 def steps_per_epoch(sources, batch_size: int) -> int:
@@ -143,11 +145,17 @@ class TrainPipeline:
     def _windows(self, seed, step, rows, example):
         domain = tf.searchsorted(tf.constant(self._ends, tf.int32), rows, "right")
         cover = tf.gather(tf.constant([source.preprocessing.cover_size for source in self.sources]), domain)
-        offset = _random_offsets(tf.stack([seed, tf.cast(step, tf.int32)]), cover - tf.constant(self.size))
+        seeds = tf.stack([seed, tf.cast(step, tf.int32)])
+        offset = _random_offsets(seeds, cover - tf.constant(self.size))
         if self._cache:
             example = {**example, "image": cut_windows(example["image"], self.size, offset)}
         else:
             example = _decode(example, cover, self.size, offset)
+        if any(source.flips for source in self.sources):
+            flips = tf.gather(tf.constant([source.flips for source in self.sources]), domain)
+            mirrored = flips & (tf.random.stateless_uniform(tf.shape(rows), -1 - seeds) < 0.5)
+            image = example["image"]
+            example = {**example, "image": tf.where(mirrored[:, None, None, None], image[:, :, ::-1], image)}
         return _normalize(example, domain, self.sources)
 
 

@@ -7,8 +7,12 @@ from tfmdl.layers.depthwise_conv import DomainDepthwiseConv2D
 from tfmdl.layers.domain_bank import DomainBank
 from tfmdl.layers.domain_mask import DomainMask
 from tfmdl.layers.head import DomainHead
+from tfmdl.layers.keras_conv import DomainKerasConv2D
+from tfmdl.layers.layer_normalization import DomainLayerNormalization
+from tfmdl.layers.layer_scale import DomainLayerScale
 from tfmdl.layers.low_rank_conv import DomainLowRankConv2D
 from tfmdl.layers.low_rank_separable_conv import DomainLowRankSeparableConv2D
+from tfmdl.layers.low_rank_update import DomainLowRankUpdate
 from tfmdl.layers.masked_conv import DomainMaskedConv2D
 from tfmdl.layers.masked_separable_conv import DomainMaskedSeparableConv2D
 from tfmdl.layers.normalization import DomainBatchNormalization
@@ -26,8 +30,12 @@ __all__ = [
     "DomainConv2D",
     "DomainDepthwiseConv2D",
     "DomainHead",
+    "DomainKerasConv2D",
+    "DomainLayerNormalization",
+    "DomainLayerScale",
     "DomainLowRankConv2D",
     "DomainLowRankSeparableConv2D",
+    "DomainLowRankUpdate",
     "DomainMask",
     "DomainMaskedConv2D",
     "DomainMaskedSeparableConv2D",

@@ -27,6 +27,7 @@ class DomainMask(DomainBank):
     """
 
     bits = 1
+    factored = False
 
     def __init__(self, domains, threshold=5e-3, initial_score=1e-2, **kwargs):
         initializer = keras.initializers.Constant(initial_score)
@@ -44,6 +45,14 @@ class DomainMask(DomainBank):
         scores = super().select(domain, axis)
         mask = ops.cast(scores > self.threshold, "float32")
         return mask + (scores - ops.stop_gradient(scores))  # adds exactly zero, and the gradient
+
+    def applied(self, kernel, domain):
+        """Returns a kernel, zero where the mask is, with the batch in front for one domain per image."""
+        return kernel * ops.cast(self.select(domain), kernel.dtype)
+
+    def applied_exactly(self, kernel, domain):
+        """Returns what a kernel, a float64 numpy array, comes to under the mask of the domain of this name."""
+        return kernel * self.exact(domain)
 
     def stored(self, owner):
         return np.packbits(super().stored(owner).ravel() > self.threshold)

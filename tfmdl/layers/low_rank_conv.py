@@ -48,7 +48,7 @@ class DomainLowRankConv2D(DomainConv2D):
         return conv(inputs, kernel, self.strides) + mix_channels(conv(inputs, few, self.strides), right)
 
     def folded(self, domain):
-        return (self.update.added_to(self.kernel.exact(domain), domain),), np.zeros(self.filters)
+        return (self.update.applied_exactly(self.kernel.exact(domain), domain),), np.zeros(self.filters)
 
     def get_config(self):
         config = {**super().get_config(), "rank": self.rank}

@@ -63,7 +63,7 @@ class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
 
     def folded(self, domain):
         kernels = (
-            update.added_to(half.kernel.exact(domain), domain)
+            update.applied_exactly(half.kernel.exact(domain), domain)
             for half, update in ((self.depthwise, self.depthwise_update), (self.pointwise, self.pointwise_update))
         )
         return tuple(kernels), np.zeros(self.filters)

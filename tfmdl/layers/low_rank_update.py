@@ -1,5 +1,7 @@
 """One matrix of low rank per domain."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -22,6 +24,8 @@ class DomainLowRankUpdate(keras.layers.Layer):
     Reference: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, section 4.1.
     """
 
+    factored = True  # what it adds to an output can be computed from the factors
+
     def __init__(self, domains, rank, **kwargs):
         super().__init__(**kwargs)
         if rank < 1:
@@ -33,8 +37,12 @@ class DomainLowRankUpdate(keras.layers.Layer):
         self.right = DomainBank(domains, dtype=self.dtype_policy, name="right")
 
     def build(self, shape):
-        """Makes the variables for products of `shape`, (rows, columns)."""
-        rows, columns = shape
+        """Makes the variables for updates of a kernel of `shape`.
+
+        As a matrix a kernel has its last axis for columns; a depthwise one, (height, width, channels, 1), its channels.
+        """
+        columns = shape[-2] if shape[-1] == 1 else shape[-1]
+        rows = math.prod(shape) // columns
         rank = min(self.rank, rows, columns)
         self.left.build((rows, rank))
         self.right.build((rank, columns))
@@ -47,7 +55,13 @@ class DomainLowRankUpdate(keras.layers.Layer):
         """Returns the product, (rows, columns), with the batch in front for one domain per image."""
         return ops.matmul(*self.factors(domain))
 
-    def added_to(self, kernel, domain):
+    def applied(self, kernel, domain):
+        """Returns a kernel with the update of a domain, with the batch in front for one domain per image."""
+        update = self.select(domain)
+        batch = (-1,) if len(update.shape) == 3 else ()
+        return kernel + ops.reshape(update, (*batch, *kernel.shape))
+
+    def applied_exactly(self, kernel, domain):
         """Returns what a kernel, a float64 numpy array, comes to with the update of the domain of this name."""
         return kernel + (self.left.exact(domain) @ self.right.exact(domain)).reshape(kernel.shape)
 

@@ -1,7 +1,6 @@
 """Convolution shared by all domains, with a binary mask of its weights per domain."""
 
 import numpy as np
-from keras import ops
 
 from tfmdl.layers.conv import DomainConv2D, conv
 from tfmdl.layers.domain_mask import DomainMask
@@ -48,17 +47,12 @@ class DomainMaskedConv2D(DomainConv2D):
         self.mask.build((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
 
     def call(self, inputs, domain):
-        return conv(inputs, masked(self.kernel.select(domain), self.mask.select(domain)), self.strides)
+        return conv(inputs, self.mask.applied(self.kernel.select(domain), domain), self.strides)
 
     def folded(self, domain):
-        return (self.kernel.exact(domain) * self.mask.exact(domain),), np.zeros(self.filters)
+        return (self.mask.applied_exactly(self.kernel.exact(domain), domain),), np.zeros(self.filters)
 
     def get_config(self):
         config = {**super().get_config(), "threshold": self.threshold, "initial_score": self.initial_score}
         del config["shared"]
         return config
-
-
-def masked(kernel, mask):
-    """Returns the shared `kernel`, zero where `mask` is zero; `mask` has its shape, or there is one per image."""
-    return kernel * ops.cast(mask, kernel.dtype)

@@ -5,7 +5,6 @@ from keras import ops
 
 from tfmdl.layers.depthwise_conv import depthwise_conv
 from tfmdl.layers.domain_mask import DomainMask
-from tfmdl.layers.masked_conv import masked
 from tfmdl.layers.pointwise_conv import mix_channels
 from tfmdl.layers.separable_conv import DomainSeparableConv2D
 
@@ -48,7 +47,7 @@ class DomainMaskedSeparableConv2D(DomainSeparableConv2D):
 
     def call(self, inputs, domain):
         depthwise, pointwise = (
-            masked(half.kernel.select(domain), mask.select(domain)) for half, mask in self._masked_halves
+            mask.applied(half.kernel.select(domain), domain) for half, mask in self._masked_halves
         )
         if len(depthwise.shape) == 5:
             depthwise = ops.moveaxis(depthwise, 0, 2)
@@ -56,7 +55,7 @@ class DomainMaskedSeparableConv2D(DomainSeparableConv2D):
         return mix_channels(outputs, ops.squeeze(pointwise, axis=(-4, -3)))
 
     def folded(self, domain):
-        kernels = tuple(half.kernel.exact(domain) * mask.exact(domain) for half, mask in self._masked_halves)
+        kernels = tuple(mask.applied_exactly(half.kernel.exact(domain), domain) for half, mask in self._masked_halves)
         return kernels, np.zeros(self.filters)
 
     @property

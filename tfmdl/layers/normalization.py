@@ -26,6 +26,10 @@ class DomainBatchNormalization(keras.layers.Layer):
         momentum: Of the moving statistics, in Keras's sense: the share of the old value that stays.
         epsilon: Added to the variance.
 
+    Attributes:
+        keeps_statistics: Domains that are trained, too, are normalised by their moving statistics, and these stay as
+            they are: set by whoever trains, for domains of few images.
+
     Input shape: (batch, height, width, channels).
     Output shape: the same.
 
@@ -36,6 +40,7 @@ class DomainBatchNormalization(keras.layers.Layer):
     """
 
     takes_side_by_side = True
+    keeps_statistics = False
 
     def __init__(self, domains, shared=False, momentum=0.9, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
@@ -68,7 +73,7 @@ class DomainBatchNormalization(keras.layers.Layer):
             return lay_out(self.call(images, domain.ids, training))
         if isinstance(domain, str) or self.shared:
             name = domain if isinstance(domain, str) else self.domains[0]
-            if training and self.gamma.variable(name).trainable:
+            if training and self._learns_statistics(name):
                 return self._normalize_one_domain(inputs, name)
         elif training or len(ops.shape(domain)):
             ids = ops.broadcast_to(domain, (ops.shape(inputs)[0],))
@@ -85,7 +90,7 @@ class DomainBatchNormalization(keras.layers.Layer):
 
     def _normalize_images(self, wide, ids, training):
         """Normalises images that lie side by side, each by its own domain's statistics."""
-        learns = [self.gamma.variable(name).trainable for name in self.domains]
+        learns = [self._learns_statistics(name) for name in self.domains]
         gamma, beta, mean, variance = (bank.select(ids) for bank in self._banks)
         if not training or not any(learns):
             flat = (ops.reshape(value, (-1,)) for value in (gamma, beta, mean, variance))
@@ -106,6 +111,9 @@ class DomainBatchNormalization(keras.layers.Layer):
                 if learn:
                     bank.variable(name).assign(value)
         return outputs
+
+    def _learns_statistics(self, name):
+        return self.gamma.variable(name).trainable and not self.keeps_statistics
 
     def scale_and_offset(self, domain):
         """Returns what the layer comes to in inference for the domain of this name: input * scale + offset.

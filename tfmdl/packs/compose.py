@@ -1,12 +1,14 @@
 """From a trunk and domain packs to a model."""
 
+import pathlib
+
 import numpy as np
 
 from tfmdl.config import load_config
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.packs.experts import architecture_of_experts, find_experts, with_gates_for_all
-from tfmdl.packs.format import Pack, Trunk, read_packs, read_trunk
+from tfmdl.packs.format import TRUNK_FILE, Pack, Trunk, read_packs, read_trunk
 from tfmdl.packs.variables import slots
 from tfmdl.sharing import METHODS
 
@@ -111,7 +113,8 @@ def read_parts(
         raise ValueError("give either --workdir, or --trunk and --packs")
     if workdirs:
         pack_paths = workdirs
-        trunk = load_config(workdirs[0]).init_from or workdirs[0]
+        holds_trunk = pathlib.Path(workdirs[0], TRUNK_FILE).exists()
+        trunk = workdirs[0] if holds_trunk else load_config(workdirs[0]).init_from or workdirs[0]
     elif not pack_paths:
         raise ValueError("--trunk wants the domains' --packs")
     packs, expert_packs = (
@@ -145,7 +148,7 @@ def _common_architecture(trunk, packs):
 
 
 def _check_fits(trunk, architecture):
-    for argument in ("backbone", "width", "blocks_per_stage"):
+    for argument in ("backbone", "width", "blocks_per_stage", "network"):
         theirs, ours = getattr(trunk.architecture, argument), getattr(architecture, argument)
         if theirs != ours:
             raise ValueError(f"--{argument}: the trunk {trunk.path} has {theirs!r}; received {ours!r}")

@@ -33,6 +33,8 @@ class Trunk:
         architecture: Of the run that trained it.
         tensors: Values by slot.
         fingerprint: SHA-256 of `tensors`.
+        preprocessing: How the network wants its images, of whatever domain; None where each domain's images are
+            normalised by statistics of their own.
 
     Raises:
         ValueError: if a field is of another type or cannot be true, or a number is not finite, naming it.
@@ -43,6 +45,7 @@ class Trunk:
     architecture: Architecture
     tensors: dict[str, np.ndarray]
     fingerprint: str
+    preprocessing: Preprocessing | None = None
 
     def __post_init__(self):
         with naming_file(self.path):
@@ -144,14 +147,26 @@ def pack_path(workdir: str | os.PathLike, domain: str) -> pathlib.Path:
     return pathlib.Path(workdir, PACKS_DIR, f"{domain}.safetensors")
 
 
-def write_trunk(path: str | os.PathLike, model: MultiDomainClassifier, base_domain: str) -> str:
-    """Writes the trunk of `model` as `base_domain` sees it, and returns its fingerprint; errors as `Trunk`."""
+def write_trunk(
+    path: str | os.PathLike,
+    model: MultiDomainClassifier,
+    base_domain: str,
+    preprocessing: Preprocessing | None = None,
+) -> str:
+    """Writes the trunk of `model` as `base_domain` sees it, and returns its fingerprint.
+
+    Args:
+        path: The file.
+        model: The model.
+        base_domain: One of its domains.
+        preprocessing: As in `Trunk`, whose errors this raises too.
+    """
     tensors = {
         slot: bank.stored(owner)
         for slot, owner, bank in slots(model)
         if owner in (SHARED, base_domain) and not slot.startswith("head/") and not model.base_lacks(slot)
     }
-    trunk = Trunk(str(path), base_domain, model.architecture, tensors, fingerprint(tensors))
+    trunk = Trunk(str(path), base_domain, model.architecture, tensors, fingerprint(tensors), preprocessing)
     write_tensors(
         path,
         trunk.tensors,
@@ -159,6 +174,7 @@ def write_trunk(path: str | os.PathLike, model: MultiDomainClassifier, base_doma
             "kind": "trunk",
             "base_domain": trunk.base_domain,
             "architecture": trunk.architecture.to_json(),
+            "preprocessing": preprocessing and dataclasses.asdict(preprocessing),
             "tool_version": tfmdl.__version__,
         },
     )
@@ -179,7 +195,8 @@ def read_trunk(path: str | os.PathLike) -> Trunk:
     tensors, header = _read_kind(path, "trunk")
     with naming_file(path):
         base_domain, architecture = header["base_domain"], Architecture.from_json(header["architecture"])
-    return Trunk(str(path), base_domain, architecture, tensors, fingerprint(tensors))
+        preprocessing = header.get("preprocessing") and Preprocessing.from_json(header["preprocessing"])
+    return Trunk(str(path), base_domain, architecture, tensors, fingerprint(tensors), preprocessing)
 
 
 def write_pack(

@@ -1,9 +1,10 @@
 """The network of an export: in the dtype that is served, with its normalisation folded where that was asked for."""
 
 from tfmdl.backbones import BACKBONES
+from tfmdl.domains import SHARED
 from tfmdl.layers import DomainAffine, DomainConv2D, DomainHead, DomainSeparableConv2D
 from tfmdl.layers.convolution import DomainConvolution
-from tfmdl.model import MultiDomainClassifier, copy_variables
+from tfmdl.model import MultiDomainClassifier, copy_variables, slot_and_owner
 from tfmdl.sharing.method import SharingMethod
 
 PRECISIONS = ("float32", "bfloat16")
@@ -31,22 +32,30 @@ class FoldedClassifier:
         architecture = model.architecture
         alone = len(model.domains) == 1
         method = (_Alone if alone else _Several)(model, dtype)
-        self.backbone = BACKBONES[architecture.backbone](method, architecture.width, architecture.blocks_per_stage)
+        self.backbone = BACKBONES[architecture.backbone].of(method, architecture)
         self.head = DomainHead(model.num_classes, name="head")
         shape = (None, None, None, 3)
         self.backbone.build(shape)
         self.backbone.trainable = False
         self.head.build(self.backbone.compute_output_shape(shape))
         copy_variables(model.head.variables, self.head.variables)
-        # What does not fold stays: of one domain at most the gates, and the kernels that they mix.
-        there = {variable.path for variable in model.backbone.variables}
-        copy_variables(model.backbone.variables, [each for each in self.backbone.variables if each.path in there])
+        # What does not fold stays: gates and the kernels that they mix, biases, normalisation of another kind.
+        value_of = {variable.path: variable.value for variable in model.backbone.variables}
+        for variable in self.backbone.variables:
+            slot, _ = slot_and_owner(variable)
+            value = value_of.get(variable.path, value_of.get(f"{slot}/{SHARED}"))
+            if value is not None:
+                variable.assign(value)
         theirs, ours = (backbone.normalized_convolutions() for backbone in (model.backbone, self.backbone))
         for (conv, norm), (folded_conv, affine) in zip(theirs, ours, strict=True):
             if alone:
                 _fold_alone(conv, norm, folded_conv, affine, model.domains[0])
             else:
                 _fold_norm(norm, affine)
+        if alone:
+            lone = (backbone.lone_convolutions() for backbone in (model.backbone, self.backbone))
+            for conv, folded_conv in zip(*lone, strict=True):
+                _fold_conv(conv, folded_conv, model.domains[0])
         for norm, affine in zip(model.backbone.lone_norms(), self.backbone.lone_norms(), strict=True):
             _fold_norm(norm, affine)
 
@@ -67,27 +76,36 @@ class _Several(SharingMethod):
         self.method = model.method.of_dtype(dtype)
         self.side_by_side = self.method.side_by_side
 
+    def shares(self, part, *, last=False):
+        return self.method.shares(part, last=last)
+
+    def adjustment(self, part):
+        return self.method.adjustment(part)
+
     def separable_conv(self, filters, *, strides, number, count, name):
         return self.method.separable_conv(filters, strides=strides, number=number, count=count, name=name)
 
     def conv(self, filters, *, strides, name):
         return self.method.conv(filters, strides=strides, name=name)
 
-    def normalization(self, *, name):
+    def normalization(self, *, name, epsilon=None):
         return DomainAffine(self.domains, dtype=self.dtype, name=name)
 
 
 class _Alone(SharingMethod):
-    """Nothing shared, and nothing added but gates: convolutions of one domain, each with an offset."""
+    """Nothing shared, and nothing added but gates: convolutions of one domain, most with an offset."""
 
     def __init__(self, model, dtype):
         self.domains, self.dtype = model.domains, dtype
         convolutions = [conv for conv, _ in model.backbone.normalized_convolutions()]
-        for conv in convolutions:
+        for conv in (*convolutions, *model.backbone.lone_convolutions()):
             if not isinstance(conv, DomainConvolution):
                 raise TypeError(f"{type(conv).__name__} cannot be folded: it is no {DomainConvolution.__name__}")
         self.experts = iter([conv.experts for conv in convolutions])  # of the one that comes next
         self.scaled = {norm.name for norm in model.backbone.lone_norms()}
+
+    def shares(self, part, *, last=False):
+        return False
 
     def separable_conv(self, filters, *, strides, number, count, name):
         return DomainSeparableConv2D(
@@ -104,7 +122,7 @@ class _Alone(SharingMethod):
         next(self.experts)
         return DomainConv2D(filters, self.domains, strides=strides, shared=False, dtype=self.dtype, name=name)
 
-    def normalization(self, *, name):
+    def normalization(self, *, name, epsilon=None):
         return DomainAffine(self.domains, scales=name in self.scaled, dtype=self.dtype, name=name)
 
 
@@ -115,11 +133,22 @@ def _fold_norm(norm, affine):
         affine.offset.variable(domain).assign(offset)
 
 
+def _fold_conv(conv, folded_conv, domain):
+    """Sets kernels and bias to what a convolution comes to by itself, for one domain."""
+    kernels, bias = conv.folded(domain)
+    for bank, kernel in zip(folded_conv.kernels, kernels, strict=True):
+        bank.variable(domain).assign(kernel)
+    if folded_conv.bias is not None:
+        folded_conv.bias.variable(domain).assign(bias)
+
+
 def _fold_alone(conv, norm, folded_conv, affine, domain):
     """Sets the kernels and the offset to what a convolution and the norm behind it come to, for one domain."""
     scale, offset = norm.scale_and_offset(domain)
     (*first, last), bias = conv.folded(domain)
-    for bank, kernel in zip(folded_conv.kernels, (*first, last * scale), strict=True):
+    depthwise = last.shape[-1] != scale.size
+    scaled = last * (scale[:, None] if depthwise else scale)
+    for bank, kernel in zip(folded_conv.kernels, (*first, scaled), strict=True):
         if kernel is not None:
             bank.variable(domain).assign(kernel)
         else:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfmdl.layers import DomainBatchNormalization, DomainLowRankConv2D, DomainLowRankSeparableConv2D
+from tfmdl.layers import DomainLowRankConv2D, DomainLowRankSeparableConv2D, DomainLowRankUpdate
 from tfmdl.sharing import options
 from tfmdl.sharing.method import SharingMethod
 
@@ -41,6 +41,12 @@ class LowRank(SharingMethod):
     Options = LowRankOptions
     additions = frozenset({"update", "depthwise_update", "pointwise_update"})
 
+    def shares(self, part, *, last=False):
+        return part != "norm"
+
+    def adjustment(self, part):
+        return DomainLowRankUpdate(self.domains, self.options.rank, dtype=self.dtype, name="update")
+
     def separable_conv(self, filters, *, strides, number, count, name):
         return DomainLowRankSeparableConv2D(
             filters, self.domains, self.options.rank, strides=strides, dtype=self.dtype, name=name
@@ -50,6 +56,3 @@ class LowRank(SharingMethod):
         return DomainLowRankConv2D(
             filters, self.domains, self.options.rank, strides=strides, dtype=self.dtype, name=name
         )
-
-    def normalization(self, *, name):
-        return DomainBatchNormalization(self.domains, dtype=self.dtype, name=name)

@@ -2,18 +2,23 @@
 
 import abc
 
+from tfmdl.layers import DomainBatchNormalization, DomainConv2D, DomainSeparableConv2D
 from tfmdl.sharing.options import MethodOptions
 
-# Kinds of convolutions that a backbone may ask for: by `separable_conv` and by `conv`.
-CONVOLUTIONS = frozenset({"separable", "plain"})
+# Kinds of convolutions that a backbone may ask for: by `separable_conv`, by `conv`, and, for a network of Keras with
+# kernels of all kinds, by what it `shares` and its `adjustment`.
+CONVOLUTIONS = frozenset({"separable", "plain", "keras"})
+
+# What a network consists of, for `SharingMethod.shares`. Biases and scales of branches are shared as norms are.
+PARTS = ("depthwise", "pointwise", "plain", "norm")
 
 
 class SharingMethod(abc.ABC):
     """Decides which parts of a network the domains share; knows nothing of how the parts are wired.
 
-    A backbone asks it for convolutions and normalisations, each called as `layer(inputs, domain=domain)`. A method may
-    add parts to the layers of the plain network; initial values of such parts are without effect (those of soft
-    sharing's gates nearly so).
+    A backbone asks it for convolutions and normalisations, each called as `layer(inputs, domain=domain)`. Most methods
+    need only say what is shared, by `shares`. A method may add parts to the layers of the plain network; initial values
+    of such parts are without effect (those of soft sharing's gates nearly so).
 
     Attributes:
         name: The key of `METHODS`.
@@ -62,14 +67,39 @@ class SharingMethod(abc.ABC):
         """Returns the same method, for layers of another dtype."""
         return type(self)(self.domains, self.options, self.experts, dtype)
 
+    @abc.abstractmethod
+    def shares(self, part, *, last=False):
+        """Returns whether all domains use the same.
+
+        Args:
+            part: One of `PARTS`.
+            last: It is the last pointwise kernel of the network.
+        """
+
+    def adjustment(self, part):
+        """Returns what a domain does to a shared kernel of such a part, as `DomainKerasConv2D` takes it; or None."""
+        return None
+
     def separable_conv(self, filters, *, strides, number, count, name):
         """Returns a depthwise 3x3 and pointwise 1x1 convolution, the `number`th, from 1, of the network's `count`."""
-        raise NotImplementedError(f"method {self.name} makes no separable convolutions")
+        return DomainSeparableConv2D(
+            filters,
+            self.domains,
+            strides=strides,
+            share_depthwise=self.shares("depthwise"),
+            share_pointwise=self.shares("pointwise", last=number == count),
+            dtype=self.dtype,
+            name=name,
+        )
 
     def conv(self, filters, *, strides, name):
         """Returns a 3x3 convolution."""
-        raise NotImplementedError(f"method {self.name} makes no plain convolutions")
+        return DomainConv2D(
+            filters, self.domains, strides=strides, shared=self.shares("plain"), dtype=self.dtype, name=name
+        )
 
-    @abc.abstractmethod
-    def normalization(self, *, name):
+    def normalization(self, *, name, epsilon=1e-5):
         """Returns a normalisation over (batch, height, width)."""
+        return DomainBatchNormalization(
+            self.domains, shared=self.shares("norm"), epsilon=epsilon, dtype=self.dtype, name=name
+        )

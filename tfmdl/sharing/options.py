@@ -20,7 +20,17 @@ class MethodOptions:
     def __post_init__(self):
         check_types(self)
 
+    def for_backbone(self, backbone) -> "MethodOptions":
+        """Returns these options, with what suits a class of backbones where an option is None."""
+        return self
 
-def option(default: bool | int | str, explanation: str) -> dataclasses.Field:
-    """Returns a field of `MethodOptions`: its default, whose type is that of the flag, and what `--help` says."""
-    return dataclasses.field(default=default, metadata={"explanation": explanation})
+
+def option(default: bool | int | str | None, explanation: str, kind: type | None = None) -> dataclasses.Field:
+    """Returns a field of `MethodOptions`.
+
+    Args:
+        default: Its default; None where that depends on the backbone.
+        explanation: What `--help` says.
+        kind: The type of the flag; by default that of `default`.
+    """
+    return dataclasses.field(default=default, metadata={"explanation": explanation, "kind": kind or type(default)})

@@ -1,6 +1,6 @@
 """All weights shared, each domain using those that its binary masks let through."""
 
-from tfmdl.layers import DomainBatchNormalization, DomainMaskedConv2D, DomainMaskedSeparableConv2D
+from tfmdl.layers import DomainMask, DomainMaskedConv2D, DomainMaskedSeparableConv2D
 from tfmdl.sharing.method import SharingMethod
 
 
@@ -18,11 +18,14 @@ class Piggyback(SharingMethod):
     default_backbone = "resnet26"
     additions = frozenset({"mask", "depthwise_mask", "pointwise_mask"})
 
+    def shares(self, part, *, last=False):
+        return part != "norm"
+
+    def adjustment(self, part):
+        return DomainMask(self.domains, name="mask")
+
     def separable_conv(self, filters, *, strides, number, count, name):
         return DomainMaskedSeparableConv2D(filters, self.domains, strides=strides, dtype=self.dtype, name=name)
 
     def conv(self, filters, *, strides, name):
         return DomainMaskedConv2D(filters, self.domains, strides=strides, dtype=self.dtype, name=name)
-
-    def normalization(self, *, name):
-        return DomainBatchNormalization(self.domains, dtype=self.dtype, name=name)

@@ -1,6 +1,5 @@
 """What the methods have in common that share plain convolutions and add to them."""
 
-from tfmdl.layers import DomainBatchNormalization
 from tfmdl.sharing.method import SharingMethod
 
 
@@ -10,5 +9,5 @@ class PlainConvolutions(SharingMethod):
     convolutions = frozenset({"plain"})
     default_backbone = "resnet26"
 
-    def normalization(self, *, name):
-        return DomainBatchNormalization(self.domains, dtype=self.dtype, name=name)
+    def shares(self, part, *, last=False):
+        return part != "norm"

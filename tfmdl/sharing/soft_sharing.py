@@ -47,6 +47,7 @@ class SoftSharing(PointwiseSharing):
 
     name = "soft_sharing"
     Options = SoftSharingOptions
+    convolutions = frozenset({"separable"})
     additions = frozenset({"gate"})
     experts_by = "pointwise_sharing"
     fixed = ("depthwise/kernel",)

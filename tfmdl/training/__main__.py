@@ -10,7 +10,7 @@ from tfmdl import option_flags
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import start
 from tfmdl.config import RunConfig
-from tfmdl.recipes import PRESETS
+from tfmdl.recipes import PRESET_NAMES
 from tfmdl.sharing import METHODS
 from tfmdl.training.callbacks import Terminated
 from tfmdl.training.loop import train
@@ -26,17 +26,29 @@ def define_flags():
     flags.DEFINE_string("workdir", None, "Folder of the run; the same command goes on where it stopped.", required=True)
     flags.DEFINE_enum("method", "pointwise_sharing", list(METHODS), "What the domains share.")
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of the method's paper.")
-    flags.DEFINE_string("init_from", None, "Run whose trunk the domain is added to; without it a trunk is trained.")
+    flags.DEFINE_string(
+        "init_from", None, "Run whose trunk the domain is added to, or imagenet; without it a trunk is trained."
+    )
     flags.DEFINE_list("packs", [], "For soft_sharing: runs of pointwise_sharing, the domain's own among them.")
     option_flags.define()
-    flags.DEFINE_enum("recipe", "paper", list(PRESETS), "Schedule: the paper's, or a short one for CPUs.")
+    flags.DEFINE_enum(
+        "recipe",
+        None,
+        list(PRESET_NAMES),
+        "How to train: as the paper (paper), shorter (quick), or so that a pretrained trunk keeps what it knows (finetune, "
+        "the default there).",
+    )
     flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
     flags.DEFINE_integer("batch_size", None, "Images per step, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)
     flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
-    flags.DEFINE_integer("width", 64, "Channels after the stem.", lower_bound=2)
-    flags.DEFINE_integer("blocks_per_stage", 4, "Residual blocks of each stage; 4 make ResNet-26.", lower_bound=1)
-    flags.DEFINE_integer("image_size", 64, "Side of the training crop; 64 are cut out of 72.", lower_bound=8)
+    flags.DEFINE_integer("width", None, "Channels after the stem: 64, or those of the trunk.", lower_bound=2)
+    flags.DEFINE_integer(
+        "blocks_per_stage", None, "Residual blocks of each stage: 4, which make ResNet-26, or the trunk's.", **POSITIVE
+    )
+    flags.DEFINE_integer(
+        "image_size", None, "Side of the training crop: 64, or what a pretrained trunk was made for.", lower_bound=8
+    )
     flags.DEFINE_enum(
         "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"], "Keras dtype policy."
     )

@@ -16,15 +16,21 @@ def feature_pipeline(job: Job) -> FeaturePipeline:
     return FeaturePipeline(job.features.of(source), job.recipe.batch_size, job.config.seed)
 
 
+def feature_batches(pipeline: FeaturePipeline, epoch: int, first_step: int = 0):
+    """Returns the batches of an epoch from `first_step` on, (features, label)."""
+    return map_in_order(pipeline.epoch(epoch, first_step), lambda batch: (batch["features"], batch["label"]))
+
+
 def batches(job: Job, pipeline: TrainPipeline | FeaturePipeline, epoch: int, first_step: int):
     """Returns the batches of an epoch from `first_step` on.
 
     Of one domain, (image or features, label); of several, ({"image", "domain"}, label in the joint label space).
     """
+    if job.features:
+        return feature_batches(pipeline, epoch, first_step)
     of_epoch = pipeline.epoch(epoch, first_step)
     if len(job.config.domains) == 1:
-        given = job.network.input.name
-        return map_in_order(of_epoch, lambda batch: (batch[given], batch["label"]))
+        return map_in_order(of_epoch, lambda batch: (batch["image"], batch["label"]))
     offsets = np.array(list(job.model.head.offsets.values()), "int32")
 
     def to_joint(batch):

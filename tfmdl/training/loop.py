@@ -12,6 +12,7 @@ from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.training import devices
 from tfmdl.training.batches import batches, feature_pipeline
 from tfmdl.training.callbacks import AroundSteps, RestoreMetrics, Terminated, sigterm
+from tfmdl.training.head import fit_head
 from tfmdl.training.metrics import append_metrics, metrics_line
 from tfmdl.training.progress import Progress
 from tfmdl.training.run_folder import ResumeState, RunFolder, metric_variables
@@ -47,6 +48,8 @@ def run(job: Job) -> None:
             if state.step == 0:
                 board.configuration(job.describe())
                 board.images(job.pipeline, job.preprocessing)
+                if job.first_features:
+                    fit_head(job)
             loop = Loop(job, pipeline, folder, state, progress, board, terminated)
             while loop.step < job.total_steps:
                 evaluations = loop.epoch()

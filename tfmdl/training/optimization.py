@@ -32,7 +32,7 @@ def compile_network(
     decay_of = weight_decay_of(model, weight_decays, recipe.additions.weight_decay)
     network.compile(
         optimizer=optimizer(recipe, steps_per_epoch, model, decay_of),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=SmoothedCrossentropy(recipe.label_smoothing),
         metrics=[
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
@@ -42,8 +42,41 @@ def compile_network(
     network.optimizer.build(network.trainable_variables)
 
 
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of logits with labels of which a share is taken from the true class and given to all alike.
+
+    Args:
+        smoothing: The share.
+
+    Reference: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, section 7.
+    """
+
+    def __init__(self, smoothing: float = 0.0, **kwargs):
+        super().__init__(**{"name": "cross_entropy", **kwargs})
+        self.smoothing = smoothing
+
+    def call(self, y_true, y_pred):
+        loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        if self.smoothing:
+            of_all = -keras.ops.mean(keras.ops.log_softmax(y_pred), axis=-1)
+            loss = (1.0 - self.smoothing) * loss + self.smoothing * of_all
+        return loss
+
+    def get_config(self):
+        return {**super().get_config(), "smoothing": self.smoothing}
+
+
 def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
-    """Returns the recipe's learning rate by step: a number, or a Keras schedule where it drops."""
+    """Returns the recipe's learning rate by step: a number, or a Keras schedule where it changes."""
+    schedule = recipe.schedule
+    if schedule.warmup is not None:
+        steps = schedule.epochs * steps_per_epoch
+        rising = round(schedule.warmup * steps)
+        rate = recipe.learning_rate
+        cosine = keras.optimizers.schedules.CosineDecay
+        if not rising:
+            return cosine(rate, steps)
+        return cosine(0.0, steps - rising, warmup_target=rate, warmup_steps=rising)
     drops = sorted({drop for drop in recipe.schedule.drops if drop > 0})
     if not drops:
         return recipe.learning_rate
@@ -56,14 +89,14 @@ def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
 def optimizer(
     recipe: Recipe, steps_per_epoch: int, model: MultiDomainClassifier, decay_of: Callable[[keras.Variable], float]
 ) -> keras.optimizers.Optimizer:
-    """Returns SGD with momentum on the recipe's schedule, with Adam for what the method adds if the recipe says so."""
-    rate = recipe.additions.adam_learning_rate
+    """Returns SGD with momentum on the recipe's schedule, or Adam, for all or for what the method adds."""
+    rate = recipe.learning_rate if recipe.adam else recipe.additions.adam_learning_rate
     how = (learning_rate_schedule(recipe, steps_per_epoch), recipe.momentum, decay_of)
     if rate is None:
         return DecayingSGD(*how, name="sgd")
     return SGDWithAdam(
         *how,
-        by_adam=lambda variable: model.is_addition(slot_and_owner(variable)[0]),
+        by_adam=lambda variable: recipe.adam or model.is_addition(slot_and_owner(variable)[0]),
         adam_learning_rate=learning_rate_schedule(dataclasses.replace(recipe, learning_rate=rate), steps_per_epoch),
         name="sgd",
     )

@@ -38,6 +38,7 @@ class Job:
         preprocessing: How images become inputs.
         train_sources, val_sources: Images; val only where it has labels and is not trained on.
         features: Of these images, where they stay the same throughout the run; None where they do not.
+        first_features: Of the images, by which the head is trained before all else; None where it is not.
         pipeline: The training batches of images.
         towers: What measures each domain by images; none where features stay.
         network: What is fitted, compiled: the classifier or tower of a single domain, or the mixed graph.
@@ -53,6 +54,7 @@ class Job:
     train_sources: list[Source]
     val_sources: list[Source]
     features: KeptFeatures | None
+    first_features: KeptFeatures | None
     pipeline: TrainPipeline
     towers: dict[str, keras.Model]
     network: keras.Model
@@ -111,17 +113,20 @@ def prepare(config: RunConfig) -> Job:
         raise ValueError(f"--init_from adds one domain at a time; received --domain={','.join(config.domains)}")
     _check_labelled(config, infos)
     expert_packs = _expert_packs(config, trunk, infos[base])
-    model = _model(config, infos, trunk, expert_packs)
+    model = _model(config, infos, trunk, expert_packs, recipes[base].keeps_statistics)
 
-    preprocessing = {domain: _preprocessing(config, info, recipes[domain], model) for domain, info in infos.items()}
+    preprocessing = {
+        domain: _preprocessing(config, info, recipes[domain], model, trunk) for domain, info in infos.items()
+    }
 
-    def source(domain, splits):
-        return Source.of(config.data_dir, infos[domain], splits, preprocessing[domain])
+    def source(domain, splits, flips=False):
+        return Source.of(config.data_dir, infos[domain], splits, preprocessing[domain], flips)
 
-    train_sources = [source(domain, config.train_splits) for domain in config.domains]
+    train_sources = [source(domain, config.train_splits, recipes[domain].flips) for domain in config.domains]
     val_sources = [source(domain, ("val",)) for domain in config.domains if _measures(config, infos[domain])]
     stay = _features_stay(model, preprocessing[base], (*train_sources, *val_sources))
     features = KeptFeatures(model, base) if stay else None
+    head_first = recipes[base].head and not stay
     pipeline = TrainPipeline(train_sources, recipes[base].batch_size, config.seed, config.cache and not features)
     return Job(
         config=config,
@@ -134,6 +139,7 @@ def prepare(config: RunConfig) -> Job:
         train_sources=train_sources,
         val_sources=val_sources,
         features=features,
+        first_features=KeptFeatures(model, base) if head_first else None,
         pipeline=pipeline,
         towers={} if features else {domain: model.tower(domain, gates=True) for domain in config.domains},
         network=_compiled(config, recipes, model, pipeline.steps_per_epoch, features is not None),
@@ -187,7 +193,7 @@ def _expert_packs(config, trunk, info):
     return expert_packs
 
 
-def _model(config, infos, trunk, expert_packs):
+def _model(config, infos, trunk, expert_packs, keeps_statistics):
     """Builds the classifier, begins it with trunk and packs, and lets only what the run trains be trained."""
     model = MultiDomainClassifier(
         {domain: info.num_classes for domain, info in infos.items()},
@@ -197,13 +203,16 @@ def _model(config, infos, trunk, expert_packs):
     )
     if trunk:
         packs.initialize(model, trunk, expert_packs)
-    model.train_only(config.domains, shared=trunk is None)
+    model.train_only(config.domains, trunk is None, keeps_statistics)
     return model
 
 
-def _preprocessing(config, info, recipe, model):
+def _preprocessing(config, info, recipe, model, trunk):
     sizes = recipe.sizes(config.image_size, model.backbone.total_stride)
-    mean, std = pixel_statistics(info.name, info.num_classes, info.pixel_mean, info.pixel_std)
+    if trunk and trunk.preprocessing:
+        mean, std = trunk.preprocessing.mean, trunk.preprocessing.std
+    else:
+        mean, std = pixel_statistics(info.name, info.num_classes, info.pixel_mean, info.pixel_std)
     return Preprocessing(*sizes.evaluation, *sizes.train, mean, std, *sizes.cover)
 
 

@@ -1,0 +1,21 @@
+"""The head alone, on features of the trunk: what the rest of a run begins with."""
+
+from tfmdl.data.features import FeaturePipeline
+from tfmdl.training.batches import feature_batches
+from tfmdl.training.optimization import compile_network
+from tfmdl.training.setup import Job
+
+
+def fit_head(job: Job) -> None:
+    """Trains the head of the only domain of a job by the recipe's `head`, everything else as it is in the trunk.
+
+    A random head would first of all change what is before it. It takes seconds, always ends with the same weights, and
+    leaves no checkpoint: a run that is stopped on the way does it again.
+    """
+    (source,) = job.train_sources
+    recipe = job.recipe.head
+    pipeline = FeaturePipeline(job.first_features.of(source), recipe.batch_size, job.config.seed)
+    network = job.model.classifier(job.base, recipe.dropout)
+    compile_network(network, job.model, {job.base: recipe}, pipeline.steps_per_epoch, job.config.jit_compile)
+    for epoch in range(recipe.schedule.epochs):
+        network.fit(feature_batches(pipeline, epoch), verbose=0, shuffle=False)
