@@ -87,7 +87,7 @@ def load() -> PretrainedNetwork:
         )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != SHA256:
-        raise ValueError(f"{path}: must be the file with SHA-256 {SHA256[:12]}..., which was tried; has {found[:12]}...")
+        raise ValueError(f"{path}: must be the file with SHA-256 {SHA256[:12]}..., but has {found[:12]}...")
     state = read_state_dict(path)
     network = efficientnet_lite0()
     for layer in network.layers:

@@ -35,8 +35,8 @@ def define_flags():
         "recipe",
         None,
         list(PRESET_NAMES),
-        "How to train: as the paper (paper), shorter (quick), or so that a pretrained trunk keeps what it knows (finetune, "
-        "the default there).",
+        "How to train: as the paper (paper), shorter (quick), or so that a pretrained trunk keeps what it knows "
+        "(finetune, the default there).",
     )
     flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
     flags.DEFINE_integer("batch_size", None, "Images per step, instead of the recipe's.", **POSITIVE)
