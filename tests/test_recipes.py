@@ -12,6 +12,8 @@ from tfmdl.domains import DECATHLON
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.recipes import (
     CROPS,
+    FINETUNE,
+    HEAD,
     PRESETS,
     Additions,
     Preset,
@@ -22,7 +24,7 @@ from tfmdl.recipes import (
     recipe_for,
 )
 from tfmdl.sharing import METHODS
-from tfmdl.training.optimization import learning_rate_schedule, optimizer, weight_decay_of
+from tfmdl.training.optimization import SmoothedCrossentropy, learning_rate_schedule, optimizer, weight_decay_of
 
 # Of the paper's section on implementation, and of the authors' code.
 WEIGHT_DECAY = {
@@ -100,13 +102,16 @@ def test_evaluation_sees_more_than_training_only_where_both_divide_evenly_throug
     assert sizes("random", 32) == Sizes(cover=(36, 36), train=(32, 32), evaluation=(32, 32))
     assert sizes("square", 32) == Sizes((32, 32), (32, 32), (32, 32))
     assert sizes("tall", 32) == Sizes((64, 32), (64, 32), (64, 32))
+    for image_size in (32, 64):  # whatever divides
+        size = (image_size, image_size)
+        assert sizes("same_size", image_size) == Sizes((image_size * 9 // 8,) * 2, size, size)
     for crop in CROPS:
         for image_size in range(8, 300):
             found = sizes(crop, image_size)
             assert all(a >= b for a, b in zip(found.cover, found.evaluation, strict=True))
             if found.evaluation != found.train:
                 assert not any(side % 8 for side in (*found.evaluation, *found.train))
-            elif crop != "random":
+            elif crop not in ("random", "same_size"):
                 assert found.cover == found.train
 
 
@@ -130,7 +135,7 @@ def test_an_unknown_preset_is_refused_with_the_known():
 
 
 def test_an_unknown_crop_is_refused_with_the_known():
-    with pytest.raises(ValueError, match="random, square, tall, whole; received 'round'"):
+    with pytest.raises(ValueError, match="random, square, tall, same_size; received 'round'"):
         Recipe(Schedule(1, ()), crop="round")
 
 
@@ -259,3 +264,56 @@ def test_masks_follow_adam_and_the_rest_sgd():
         momentum.apply(gradients[1:])
         np.testing.assert_allclose(mask.numpy(), alone.numpy(), rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(norm.numpy(), plain.numpy(), rtol=1e-6)
+
+
+def test_finetuning_begins_with_the_head_and_changes_nothing_that_the_trunk_measured():
+    for method in METHODS.keys() - {"classifier_only"}:
+        recipe = recipe_for("finetune", "mine", 5, 300, False, method)
+        assert recipe == dataclasses.replace(FINETUNE, additions=recipe.additions)
+        assert recipe.head == HEAD and recipe.keeps_statistics
+        assert recipe.sizes(96, 32).evaluation == HEAD.sizes(96, 32).evaluation
+    assert recipe_for("finetune", "mine", 5, 300, False, "classifier_only") == HEAD
+    with pytest.raises(ValueError, match="--recipe=finetune adds a domain to a trunk: give --init_from"):
+        recipe_for("finetune", "mine", 5, 300, base=True)
+
+
+@pytest.mark.parametrize("domain", DECATHLON)
+def test_signs_and_characters_are_never_mirrored(domain):
+    recipe = recipe_for("finetune", domain, DECATHLON[domain].num_classes, 300, False)
+    assert recipe.flips == (domain not in ("gtsrb", "omniglot", "svhn"))
+    assert not recipe_for("quick", domain, DECATHLON[domain].num_classes, 300, False).flips
+
+
+def test_a_rate_rises_then_falls_as_a_cosine():
+    recipe = Recipe(Schedule(10, warmup=0.2), learning_rate=0.4)
+    rates = [recipe.schedule.rate(0.4, epoch) for epoch in (0, 1, 2, 6, 10)]
+    np.testing.assert_allclose(rates, [0, 0.2, 0.4, 0.2, 0], atol=1e-9)
+    by_step = learning_rate_schedule(recipe, steps_per_epoch=5)
+    for step in (0, 4, 10, 17, 30, 49):
+        assert float(by_step(step)) == pytest.approx(recipe.schedule.rate(0.4, step / 5), abs=1e-6)
+    assert recipe.schedule.scaled(5) == Schedule(5, warmup=0.2)
+    falling = learning_rate_schedule(Recipe(Schedule(10, warmup=0.0), learning_rate=0.4), steps_per_epoch=5)
+    assert float(falling(0)) == pytest.approx(0.4) and float(falling(50)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_labels_are_smoothed_as_keras_smooths_one_hot_ones(smoothing):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(6, 4)).astype("float32"), np.array([0, 1, 2, 3, 0, 1])
+    of_keras = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    wanted = of_keras(np.eye(4)[labels], logits)
+    assert float(SmoothedCrossentropy(smoothing)(labels, logits)) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_adam_moves_everything_where_the_recipe_says_so():
+    model = MultiDomainClassifier({"a": 2}, small(width=2))
+    model.train_only(("a",))
+    ours = optimizer(Recipe(Schedule(3), learning_rate=1e-2, adam=True), 2, model, lambda variable: 0.0)
+    norm = next(v for v in model.trainable_variables if "/gamma/" in v.path)
+    alone = keras.Variable(norm.numpy())
+    adam = keras.optimizers.Adam(1e-2, epsilon=1e-8)
+    for each, variable in ((ours, norm), (adam, alone)):
+        each.build([variable])
+        for step in range(3):
+            each.apply([tf.constant(np.arange(variable.shape[0], dtype="float32") - step)])
+    np.testing.assert_allclose(norm.numpy(), alone.numpy(), rtol=1e-5)

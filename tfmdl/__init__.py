@@ -13,6 +13,10 @@ From Python, a trunk, a domain that is added to it, and what can be done with bo
     both = tfmdl.load("runs/objects", "runs/birds")             # one model, of finished runs on one trunk
     both.export("served")                                       # one SavedModel for TensorFlow Serving
 
+Any Keras image network with weights becomes a classifier of many domains, which shares most of them:
+
+    model = tfmdl.multi_domain(keras.applications.MobileNetV2(), {"birds": 5, "signs": 43})
+
 `train` takes the flags of train.py by their names. `load` also takes a trunk and packs: `load(trunk=..., packs=[...])`.
 Both return a `Classifier`; its Keras model is `.model`. See `tfmdl.api` for all arguments and errors.
 """
@@ -27,7 +31,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
 
-_API = ("Classifier", "load", "train")
+_API = ("Classifier", "load", "multi_domain", "save_packs", "train")
 __all__ = ["__version__", *_API]
 
 

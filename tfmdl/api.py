@@ -6,13 +6,18 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from tfmdl import imported
 from tfmdl import packs as pack_files
 from tfmdl.data.decode import window_of_images
+from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.evaluation.accuracy import Evaluation
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
+from tfmdl.model import MultiDomainClassifier
+from tfmdl.pretrained import split
 from tfmdl.serving.samples import live_answers
 from tfmdl.serving.source import data_dir_of, from_runs
 from tfmdl.serving.writer import Options, write_export
@@ -47,6 +52,60 @@ def train(
     """
     domains = (domain,) if isinstance(domain, str) else domain
     loop.train(configure(domains, data_dir=data_dir, workdir=workdir, **settings))
+    return load(workdir)
+
+
+def multi_domain(
+    model: keras.Model,
+    num_classes: dict[str, int],
+    method: str = "pointwise_sharing",
+    *,
+    dtype: str = "float32",
+    **options,
+) -> MultiDomainClassifier:
+    """Returns a classifier of several domains out of a Keras model, with its weights.
+
+    `train_only` says what is trained; then `tower(domain)`, a Keras model of one domain, or the classifier itself, on
+    {"image": ..., "domain": ids}, is compiled and fitted as any. `save_packs` writes what came of it.
+
+    Args:
+        model: A functional or sequential model, image (batch, height, width, 3) -> anything: a classifier at its end is
+            taken off, and a map of features averaged.
+        num_classes: Number of classes by name of the domain.
+        method: A key of `tfmdl.sharing.METHODS`.
+        dtype: Keras dtype policy of the layers.
+        **options: The method's options.
+
+    Raises:
+        ValueError: if a layer with weights is not known, naming it, or the method does not work on the model.
+    """
+    features, _, _ = split(model)
+    return imported.classifier_of(features, num_classes, method, dtype, **options)
+
+
+def save_packs(
+    model: MultiDomainClassifier,
+    workdir: str | os.PathLike,
+    label_names: dict[str, Sequence[str]],
+    *,
+    image_size: int,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1 / 255, 1 / 255, 1 / 255),
+) -> "Classifier":
+    """Writes a trunk and a pack per domain, for eval.py, export and `load`, and returns what these give.
+
+    Args:
+        model: What `multi_domain` returned.
+        workdir: The folder.
+        label_names: Names of the classes by name of the domain.
+        image_size: Side of the images that the model was trained with.
+        mean, std: Per channel, pixels in 0..1, by which its images are normalised; by default it takes 0..255.
+
+    Raises:
+        ValueError: if there is no such domain, or a number of classes is another.
+    """
+    preprocessing = Preprocessing(*(image_size,) * 4, tuple(mean), tuple(std))
+    imported.write_packs(model, workdir, {name: list(names) for name, names in label_names.items()}, preprocessing)
     return load(workdir)
 
 

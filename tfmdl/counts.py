@@ -78,6 +78,17 @@ def count(model: MultiDomainClassifier, without_additions: Collection[str] = ())
     )
 
 
+def unit(architecture: Architecture) -> int:
+    """Returns the convolutions and norm of one network, which multiples are of.
+
+    A network of Keras is its own unit; that of all others is the papers', one plain ResNet-26.
+    """
+    if architecture.network is None:
+        return count_plain_resnet26(architecture.width, architecture.blocks_per_stage)
+    alone = architecture.with_method("individual")
+    return count(MultiDomainClassifier({"alone": 1}, alone)).convolutions_and_norm
+
+
 @functools.cache
 def count_plain_resnet26(width: int = 64, blocks_per_stage: int = 4) -> int:
     """Returns the convolutions and norm of one plain ResNet-26, the unit of the papers' multiples."""

@@ -84,7 +84,7 @@ class Sizes:
     evaluation: tuple[int, int]
 
 
-CROPS = ("random", "square", "tall", "whole")  # what training sees of an image: `Recipe.sizes` says it
+CROPS = ("random", "square", "tall", "same_size")  # what training sees of an image: `Recipe.sizes` says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,9 @@ class Recipe:
         label_smoothing: Share of the target that all classes have alike.
         flips: Whether every other image is mirrored, left to right.
         keeps_statistics: Whether batch normalisation keeps the trunk's moving statistics, also to train by.
-        head: How the head alone is trained first, on features of the trunk; None: it is not.
+        on_features: Where the network stays as it is, training sees of each image what evaluation sees, and so the
+            features of all images are computed once.
+        head: How the head alone is trained first; None: it is not.
 
     Raises:
         ValueError: if there is no such crop.
@@ -122,6 +124,7 @@ class Recipe:
     label_smoothing: float = 0.0
     flips: bool = False
     keeps_statistics: bool = False
+    on_features: bool = False
     head: "Recipe | None" = None
 
     def __post_init__(self):
@@ -142,13 +145,12 @@ class Recipe:
 
         `crop` says what training sees of the centre square of nine eighths of `image_size`: "random", a random square
         of `image_size`; "square", all of it; "tall", all of the image at twice the square's height. The last two see
-        the same in evaluation, at `image_size` where nine eighths do not divide. "whole" is the centre square of the
-        whole image at `image_size`, in training and in evaluation.
+        the same in evaluation, at `image_size` where nine eighths do not divide. "same_size" is a random square of
+        `image_size`, too, and the centre of that size in evaluation, whatever divides.
         """
-        if self.crop == "whole":
-            size = (image_size, image_size)
-            return Sizes(size, size, size)
         whole = round(image_size * 9 / 8)
+        if self.crop == "same_size":
+            return Sizes((whole, whole), (image_size, image_size), (image_size, image_size))
         divides = image_size % total_stride == 0 and whole % total_stride == 0
         if self.crop == "random":
             train = (image_size, image_size)
@@ -177,17 +179,23 @@ PRESET_NAMES = (*PRESETS, "finetune")
 # The preset "finetune" adds a domain to a trunk that knows much more than the domain could teach it. First the head is
 # trained alone, on features that are computed once, and all of `classifier_only`:
 HEAD = Recipe(
-    Schedule(60, warmup=0.0), learning_rate=1e-3, adam=True, weight_decay=1e-4, crop="whole", label_smoothing=0.1
-)
-FINETUNE = Recipe(
-    Schedule(6, warmup=0.1),
-    batch_size=64,
+    Schedule(60, warmup=0.0),
     learning_rate=1e-3,
     adam=True,
+    weight_decay=1e-3,
+    crop="same_size",
+    on_features=True,
+)
+FINETUNE = Recipe(
+    Schedule(8, warmup=0.1),
+    batch_size=64,
+    learning_rate=2e-3,
+    adam=True,
     weight_decay=1e-5,
-    crop="whole",
+    crop="same_size",
     label_smoothing=0.1,
     flips=True,
+    keeps_statistics=True,
     head=HEAD,
 )
 NO_FLIPS = ("gtsrb", "omniglot", "svhn")  # of the Decathlon: mirrored, some signs are others, and letters are none

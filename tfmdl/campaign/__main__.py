@@ -37,11 +37,12 @@ def define_flags():
     flags.DEFINE_string("data_dir", None, "Folder that data_prep/convert.py wrote.", required=True)
     flags.DEFINE_string("workdir", None, "Folder of the campaign.", required=True)
     flags.DEFINE_string("base", "imagenet12", "Base domain: the one that the trunks are trained on.")
+    flags.DEFINE_string("init_from", None, "Instead: a trunk that all methods start from, a folder or imagenet.")
     flags.DEFINE_list("domains", [], "Domains to add; all in --data_dir but the base domain if not given.")
     flags.DEFINE_list("methods", list(METHODS), "Methods: the rows of the table.")
     option_flags.define_lists()
     flags.DEFINE_list("seeds", ["0"], "Seeds; all runs are made once for each.")
-    flags.DEFINE_enum("recipe", "paper", list(PRESET_NAMES), "Schedule, as in train.py.")
+    flags.DEFINE_enum("recipe", None, list(PRESET_NAMES), "As in train.py; finetune with --init_from, else paper.")
     flags.DEFINE_integer("epochs", None, "Epochs of the added domains, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_integer("base_epochs", None, "Epochs of the trunks, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "Network of all methods; by default that of each one's paper.")
@@ -65,18 +66,20 @@ def config_of_flags(train_flags: list[str]) -> CampaignConfig:
     for seed in FLAGS.seeds:
         if not seed.isdecimal():
             raise ValueError(f"--seeds must be whole numbers, as in 0,1,2; received {seed!r}")
+    base = None if FLAGS.init_from else FLAGS.base
     return CampaignConfig(
         data_dir=FLAGS.data_dir,
         workdir=FLAGS.workdir,
-        base=FLAGS.base,
-        domains=tuple(FLAGS.domains or [name for name in converted_domains(FLAGS.data_dir) if name != FLAGS.base]),
+        base=base,
+        domains=tuple(FLAGS.domains or [name for name in converted_domains(FLAGS.data_dir) if name != base]),
         methods=tuple(FLAGS.methods),
         options=option_flags.value_lists(),
         seeds=tuple(map(int, FLAGS.seeds)),
-        recipe=FLAGS.recipe,
+        recipe=FLAGS.recipe or ("finetune" if FLAGS.init_from else "paper"),
         epochs=FLAGS.epochs,
         base_epochs=FLAGS.base_epochs,
         backbone=FLAGS.backbone,
+        init_from=FLAGS.init_from,
         train_splits=tuple(FLAGS.train_splits),
         train_flags=tuple(train_flags),
     )

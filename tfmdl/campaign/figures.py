@@ -57,7 +57,7 @@ def accuracy_by_parameters(results: Results) -> str:
         x, y = result.cost.multiple, 100 * mean
         panel.scatter(x, y, color=COLOURS[index % len(COLOURS)], s=36, zorder=3, label=result.row.name)
     panel.set_xlabel(
-        "parameters of all domains, in multiples of one plain ResNet-26 (classifiers not counted)", fontsize=8
+        f"parameters of all domains, in multiples of {results.unit} (classifiers not counted)", fontsize=8
     )
     panel.set_ylabel(f"mean accuracy on {results.split} in %", fontsize=9)
     panel.margins(0.1)

@@ -31,13 +31,14 @@ class CampaignConfig:
     Attributes:
         data_dir: Folder of the converted domains.
         workdir: Folder of the campaign.
-        base: The base domain, which the trunks are trained on.
+        base: The base domain, which the trunks are trained on; None if they are not trained here.
         domains: The domains that are added to them.
         methods: Keys of `METHODS`, in the order of the table.
         options: Values by name of an option: a method that has it has a row for each.
         seeds: Each makes all runs once.
         recipe, epochs, base_epochs: As train.py has them; `base_epochs` are the trunks'.
         backbone: The network of all methods; None: that of each one's paper.
+        init_from: A trunk that all methods start from, as train.py has it, instead of trunks of this campaign.
         train_splits: Splits to train on.
         train_flags: Other flags, handed to train.py as they are.
 
@@ -47,7 +48,7 @@ class CampaignConfig:
 
     data_dir: str
     workdir: str
-    base: str
+    base: str | None
     domains: tuple[str, ...]
     methods: tuple[str, ...]
     options: dict[str, tuple] = dataclasses.field(default_factory=dict)
@@ -56,6 +57,7 @@ class CampaignConfig:
     epochs: int | None = None
     base_epochs: int | None = None
     backbone: str | None = None
+    init_from: str | None = None
     train_splits: tuple[str, ...] = ("train",)
     train_flags: tuple[str, ...] = ()
 
@@ -65,6 +67,12 @@ class CampaignConfig:
             if not values or len(set(values)) != len(values):
                 received = ",".join(map(str, values))
                 raise ValueError(f"--{flag} must name at least one, each once; received {received!r}")
+        if (self.base is None) != (self.init_from is not None):
+            raise ValueError(
+                f"a campaign has a base domain or --init_from; received base={self.base}, init_from={self.init_from}"
+            )
+        if self.init_from and (self.backbone or self.base_epochs):
+            raise ValueError("--backbone and --base_epochs are of trunks that are trained; received --init_from too")
         if self.base in self.domains:
             raise ValueError(f"--domains names {self.base!r}, which is the base domain")
         for method in self.methods:
@@ -76,7 +84,13 @@ class CampaignConfig:
     def settings(self) -> dict:
         """What every run of one campaign has in common, for JSON: the rest may be extended later."""
         names = ("base", "recipe", "epochs", "base_epochs", "backbone", "train_splits", "train_flags")
-        return {name: getattr(self, name) for name in names}
+        given = {"init_from": self.init_from} if self.init_from else {}  # earlier campaigns do not have it
+        return {**{name: getattr(self, name) for name in names}, **given}
+
+    @property
+    def all_domains(self) -> tuple[str, ...]:
+        """The base domain, if there is one, then the added ones."""
+        return (*((self.base,) if self.base else ()), *self.domains)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +189,7 @@ def plan(config: CampaignConfig) -> list[PlannedRun]:
         ValueError: if a method that mixes experts is asked for without the one that trains them, or what is handed to
             train.py is no flag or one that the campaign sets.
     """
-    infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in (config.base, *config.domains)}
+    infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in config.all_domains}
     _check_train_flags(config, infos)
     for method in config.methods:
         trained_by = METHODS[method].experts_by
@@ -212,7 +226,9 @@ class _Planner:
     def runs(self):
         # What mixes experts comes last: it needs the others' packs.
         rows = sorted(rows_of(self.config), key=lambda row: METHODS[row.method].experts_by is not None)
-        trunks = {run.workdir: run for run in (self._trunk(row.method) for row in rows)}
+        trunks = {}
+        if not self.config.init_from:
+            trunks = {run.workdir: run for run in (self._trunk(row.method) for row in rows)}
         return [*trunks.values(), *(self._added(row, domain) for row in rows for domain in self.config.domains)]
 
     def _backbone(self, method):
@@ -229,7 +245,7 @@ class _Planner:
         flags = [f"--method={row.method}", f"--init_from={trunk}", *row.flags]
         if self.config.backbone:
             flags.append(f"--backbone={self.config.backbone}")
-        needs = [trunk]
+        needs = [] if self.config.init_from else [trunk]
         experts_by = METHODS[row.method].experts_by
         if experts_by:
             packs = [self.folder / experts_by / name for name in self.config.domains]
@@ -265,8 +281,10 @@ class _Planner:
         )
 
 
-def trunk_of(config: CampaignConfig, method: str, seed: int) -> pathlib.Path:
-    """Returns the folder of the trunk that `method` starts from."""
+def trunk_of(config: CampaignConfig, method: str, seed: int) -> pathlib.Path | str:
+    """Returns the folder of the trunk that `method` starts from, or what train.py knows it by."""
+    if config.init_from:
+        return config.init_from
     name = config.backbone or METHODS[method].default_backbone
     if METHODS[method].base_has_additions:
         name += f"-{method}"

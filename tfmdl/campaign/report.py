@@ -89,9 +89,10 @@ def _table_section(config, results):
     seeds = len(config.seeds)
     spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds, with the lowest and the highest"
     text = (
-        f"Accuracy on {results.split} in %, {spread}. That of the base domain, {config.base}, is the trunk's. "
-        "In brackets the paper's number, where the domain has the name and the number of classes of one of the Visual "
-        f"Decathlon. {results.score_name}: with a 95% interval from the numbers of images."
+        f"Accuracy on {results.split} in %, {spread}. "
+        + (f"That of the base domain, {config.base}, is the trunk's. " if config.base else "")
+        + "In brackets the paper's number, where the domain has the name and the number of classes of one of the "
+        f"Visual Decathlon. {results.score_name}: with a 95% interval from the numbers of images."
     )
     if results.unscored:
         text += f" S leaves out {', '.join(results.unscored)}, where the baseline makes no errors."
@@ -166,8 +167,9 @@ def _cost_section(config, results):
     )
     if not rows:
         return None
+    unit = results.unit.removeprefix("one plain ")
     header = (
-        "method", "multiple of ResNet-26", "printed, ten domains", "all parameters", "a domain's own", "its classifier",
+        "method", f"multiple of {unit}", "printed, ten domains", "all parameters", "a domain's own", "its classifier",
         "bits of both", "bytes of its pack",
     )  # fmt: skip
     return Section("What it costs", text, header, _plain(rows))
@@ -250,7 +252,7 @@ def _plain(rows):
 
 def _settings(config):
     settings = {
-        "base domain": config.base,
+        **({"base domain": config.base} if config.base else {"trunk": config.init_from}),
         "recipe": config.recipe,
         "epochs": config.epochs or "the recipe's",
         "epochs of trunks": config.base_epochs or "the recipe's",

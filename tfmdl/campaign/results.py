@@ -7,6 +7,7 @@ import statistics
 
 from tfmdl import counts, packs
 from tfmdl.campaign.plan import CampaignConfig, PlannedRun, Row, trunk_of
+from tfmdl.config import load_config
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import DECATHLON, published
 from tfmdl.evaluation.decathlon import Score, domain_score, read_percentages, total_score
@@ -38,7 +39,8 @@ class Cost:
     """What a row's model of all domains takes, in parameters of 32 bits.
 
     Attributes:
-        multiple: Convolutions and norm of all domains, in multiples of one plain ResNet-26 of the same size.
+        multiple: Convolutions and norm of all domains, in multiples of one plain ResNet-26 of the same size, or of one
+            network of Keras where the trunk is one.
         total: All parameters.
         own: Of the first added domain, without its classifier.
         classifier: Of the same domain.
@@ -58,7 +60,7 @@ class RowResult:
 
     Attributes:
         row: Its name, method and flags.
-        cells: By domain, the base domain first; only those with finished runs.
+        cells: By domain, a base domain first; only those with finished runs.
         damaged: Finished runs whose files cannot be read, and why; no cell counts them.
         score: S over all domains, or None where a domain or its baseline is missing.
         cost: None where a domain is missing or a file cannot be read.
@@ -83,11 +85,12 @@ class Results:
 
     Attributes:
         split: "val" or "test".
-        domains: The base domain, then the added ones.
+        domains: The base domain, if the campaign has one, then the added ones.
         rows: In the order of the table.
         score_name: What S counts against.
         comparable: Domains that the Visual Decathlon has, with as many classes.
         unscored: Domains that S leaves out, because their baseline makes no errors.
+        unit: What parameters are given in multiples of.
     """
 
     split: str
@@ -96,6 +99,7 @@ class Results:
     score_name: str
     comparable: tuple[str, ...]
     unscored: tuple[str, ...]
+    unit: str
 
     @property
     def damaged(self) -> dict[PlannedRun, str]:
@@ -126,7 +130,7 @@ def collect(
     Raises:
         FileNotFoundError, ValueError: if labels or baselines are missing, or not of that form.
     """
-    domains = (config.base, *config.domains)
+    domains = config.all_domains
     infos = {domain: DatasetInfo.load(config.data_dir, domain) for domain in domains}
     measure = _on_val if split == "val" else _OnTest(config.data_dir, labels_dir)
     damaged = {row.name: {} for row in rows}
@@ -150,6 +154,7 @@ def collect(
         score_name=score_name,
         comparable=comparable,
         unscored=unscored,
+        unit="one network" if config.init_from else "one plain ResNet-26",
     )
 
 
@@ -237,20 +242,20 @@ def _score(domains, cells, baselines, unscored):
 
 
 def _cost(config, row, cells, damaged):
-    if not all(domain in cells for domain in (config.base, *config.domains)):
+    if not all(domain in cells for domain in config.all_domains):
         return None
-    trunk, *added = (cells[domain].runs[0] for domain in (config.base, *config.domains))
+    runs = [cells[domain].runs[0] for domain in config.all_domains]
+    added = runs[-len(config.domains) :]
     try:
         with _reading():
-            paths = [str(run.workdir) for run in (trunk, *added)]
-            model, _ = packs.load_model(trunk=str(trunk.workdir), pack_paths=paths)
+            trunk = str(runs[0].workdir) if config.base else load_config(added[0].workdir).init_from
+            model, _ = packs.load_model(trunk=trunk, pack_paths=[str(run.workdir) for run in runs])
     except _Damaged as error:
-        damaged[trunk] = str(error)
+        damaged[runs[0]] = str(error)
         return None
     counted = counts.count(model, (config.base,))
-    plain = counts.count_plain_resnet26(model.architecture.width, model.architecture.blocks_per_stage)
     return Cost(
-        multiple=counted.convolutions_and_norm / plain,
+        multiple=counted.convolutions_and_norm / counts.unit(model.architecture),
         total=counted.total,
         own=counted.own[config.domains[0]],
         classifier=counted.classifier[config.domains[0]],

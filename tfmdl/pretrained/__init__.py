@@ -10,7 +10,8 @@ def load(source: str, **how) -> PretrainedNetwork:
     """Returns a pretrained network.
 
     Args:
-        source: "efficientnet_lite0", "keras:MobileNetV2" or another of keras.applications, or the path of a .keras file.
+        source: "efficientnet_lite0", "keras:MobileNetV2" (or another of keras.applications), or the path of a .keras
+            file.
         **how: `mean`, `std` and `image_size` of a file, as in `saved.load`.
 
     Raises:

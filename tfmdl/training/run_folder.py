@@ -14,6 +14,7 @@ from tfmdl.cli import typed
 from tfmdl.config import CONFIG_FILE, RunConfig, differences, load_config
 from tfmdl.evaluation.accuracy import Evaluation
 from tfmdl.files import locked, read_json, write_json
+from tfmdl.imported import IMPORTED_FILE
 from tfmdl.training.checkpoints import Checkpoint, Checkpoints, collect, restore
 from tfmdl.training.metrics import truncate_metrics
 from tfmdl.training.setup import Job
@@ -85,6 +86,8 @@ class RunFolder:
             ValueError: if it is of another run, naming what differs.
         """
         described = json.loads(json.dumps(described))
+        if (self.path / IMPORTED_FILE).exists():
+            raise ValueError(f"--workdir={self.path} holds an imported trunk; a run wants another folder")
         if self.config.is_file():
             changed = differences(load_config(self.path), config)
             before = read_json(self.config)

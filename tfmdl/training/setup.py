@@ -124,7 +124,8 @@ def prepare(config: RunConfig) -> Job:
 
     train_sources = [source(domain, config.train_splits, recipes[domain].flips) for domain in config.domains]
     val_sources = [source(domain, ("val",)) for domain in config.domains if _measures(config, infos[domain])]
-    stay = _features_stay(model, preprocessing[base], (*train_sources, *val_sources))
+    still = recipes[base].on_features or not preprocessing[base].crops
+    stay = still and _features_stay(model, (*train_sources, *val_sources))
     features = KeptFeatures(model, base) if stay else None
     head_first = recipes[base].head and not stay
     pipeline = TrainPipeline(train_sources, recipes[base].batch_size, config.seed, config.cache and not features)
@@ -208,7 +209,11 @@ def _model(config, infos, trunk, expert_packs, keeps_statistics):
 
 
 def _preprocessing(config, info, recipe, model, trunk):
-    sizes = recipe.sizes(config.image_size, model.backbone.total_stride)
+    stride = model.backbone.total_stride
+    if not model.backbone.scales and config.image_size % stride:
+        name = config.architecture.network.name
+        raise ValueError(f"--image_size must be a multiple of {stride} for {name}; received {config.image_size}")
+    sizes = recipe.sizes(config.image_size, stride)
     if trunk and trunk.preprocessing:
         mean, std = trunk.preprocessing.mean, trunk.preprocessing.std
     else:
@@ -222,9 +227,9 @@ def _measures(config, info):
     return bool(split) and split.labelled and "val" not in config.train_splits
 
 
-def _features_stay(model, preprocessing, sources):
-    """Returns whether an image has the same features in every epoch, and memory holds those of all images."""
-    if model.backbone.trainable_variables or preprocessing.crops:
+def _features_stay(model, sources):
+    """Returns whether what is seen of an image always has the same features, and memory holds those of all images."""
+    if model.backbone.trainable_variables:
         return False
     return sum(source.num_examples for source in sources) * model.num_features <= MOST_FEATURES
 
