@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 from small_keras import keras_model
 
 from tfmdl import pretrained
@@ -16,8 +17,8 @@ def images(rng):
 
 def with_classifier(classes=5):
     features = keras_model()
-    x = keras.layers.Dropout(0.2)(features.output)
-    return keras.Model(features.input, keras.layers.Dense(classes, activation="softmax", name="predictions")(x))
+    x = layers.Dropout(0.2)(features.output)
+    return keras.Model(features.input, layers.Dense(classes, activation="softmax", name="predictions")(x))
 
 
 def answers(network, images):
@@ -38,11 +39,84 @@ def test_a_classifier_is_taken_apart(images):
     np.testing.assert_allclose(softmax(logits), model(images), rtol=1e-4, atol=1e-6)
 
 
-def test_a_network_without_classifier_has_its_map_averaged(images):
-    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3)])
+def mapped(*behind):
+    """An image of 8x8, a map of 4 channels, and the layers behind it."""
+    return keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), *behind], name="mine")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: mapped(layers.GlobalAveragePooling2D(), layers.Dense(5), layers.Softmax()),
+        lambda: mapped(layers.GlobalAveragePooling2D(), layers.Dense(5, use_bias=False), layers.Activation("softmax")),
+        lambda: mapped(
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Conv2D(5, 1, activation="softmax"),
+            layers.Reshape((5,)),
+        ),
+        lambda: mapped(keras.Sequential([layers.GlobalMaxPooling2D(), layers.Dense(5)]), layers.Softmax()),
+        lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(2.0), with_classifier()]),
+    ],
+    ids=["softmax", "no bias", "convolution", "head as a model", "whole as a model"],
+)
+def test_a_classifier_is_found_where_it_is(model, images):
+    model, images = model(), images[:, :8, :8]
     features, kernel, bias = pretrained.split(model)
+    logits = np.asarray(features(images)) @ kernel + bias
+    np.testing.assert_allclose(softmax(logits), model(images), rtol=1e-4, atol=1e-6)
+
+
+def test_one_logit_is_two_classes(images):
+    model = mapped(layers.GlobalAveragePooling2D(), layers.Dense(1, activation="sigmoid"))
+    features, kernel, bias = pretrained.split(model)
+    yes = softmax(np.asarray(features(images[:, :8, :8])) @ kernel + bias)[:, 1:]
+    np.testing.assert_allclose(yes, model(images[:, :8, :8]), rtol=1e-4, atol=1e-6)
+
+
+def test_layers_that_another_model_has_too_are_taken_apart(images):
+    pooling, head = layers.GlobalAveragePooling2D(), layers.Dense(5)
+    mapped(pooling, head)
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, head(pooling(layers.Conv2D(4, 3)(image))))
+    features, kernel, bias = pretrained.split(model)
+    np.testing.assert_allclose(np.asarray(features(images)) @ kernel + bias, model(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: mapped(),
+        lambda: mapped(layers.Dense(5, activation="softmax")),
+        lambda: mapped(layers.GlobalAveragePooling2D(), layers.Dense(5, activation="relu")),
+        lambda: mapped(layers.GlobalAveragePooling2D(), layers.Dense(5), layers.Activation("relu")),
+        lambda: mapped(layers.Conv2D(5, 1), layers.Flatten()),
+    ],
+    ids=["map", "map of classes", "relu", "relu behind", "many positions"],
+)
+def test_what_is_no_classifier_stays(model, images):
+    model, images = model(), images[:, :8, :8]
+    features, kernel, bias = pretrained.split(model)
+    wanted = np.asarray(model(images))
     assert kernel is None and bias is None
-    np.testing.assert_allclose(features(images), np.mean(model(images), axis=(1, 2)), rtol=1e-5)
+    wanted = wanted.mean((1, 2)) if wanted.ndim == 4 else wanted
+    np.testing.assert_allclose(features(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_what_follows_a_classifier_as_an_operation_stays(images):
+    model = mapped(layers.GlobalAveragePooling2D(), layers.Dense(5))
+    model = keras.Model(model.inputs[0], keras.ops.relu(model.outputs[0]))
+    features, kernel, _ = pretrained.split(model)
+    assert kernel is None
+    np.testing.assert_allclose(features(images[:, :8, :8]), model(images[:, :8, :8]), rtol=1e-5)
+
+
+def test_what_takes_no_images_or_gives_no_features_is_refused():
+    with pytest.raises(ValueError, match=r"mine: must give features, .*; gives \(None, 36, 4\)"):
+        pretrained.split(mapped(layers.Reshape((36, 4))))
+    with pytest.raises(ValueError, match=r"gray: must take images .*; takes \(None, 8, 8, 1\)"):
+        pretrained.split(keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()], name="gray"))
+    with pytest.raises(ValueError, match="unbuilt: must be a functional or sequential model with one input"):
+        pretrained.split(keras.Sequential([layers.Flatten()], name="unbuilt"))
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small", "ResNet50"])
@@ -89,8 +163,11 @@ def test_what_is_no_saved_network_is_refused_by_name(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="mine.keras: Keras cannot read it as a model"):
         saved.load(path)
-    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Lambda(lambda x: x)]).save(path)
+    keras.Sequential([keras.Input((8, 8, 3)), layers.Lambda(lambda x: x)]).save(path)
     with pytest.raises(ValueError, match="mine.keras: Keras cannot read it as a model"):
+        saved.load(path)
+    keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()]).save(path)
+    with pytest.raises(ValueError, match="mine.keras: .*must take images"):
         saved.load(path)
 
 

@@ -43,7 +43,7 @@ def efficientnet_lite0() -> keras.Model:
     """
 
     def norm(x, name, relu=True):
-        x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_norm")(x)
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_norm")(x)
         return layers.ReLU(6.0, name=f"{name}_relu")(x) if relu else x
 
     def conv(x, filters, name, kernel_size=1, strides=1, relu=True):

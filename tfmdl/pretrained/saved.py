@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from tfmdl.pretrained.network import PretrainedNetwork, split
+from tfmdl.typed import naming_file
 
 Numbers = tuple[float, float, float]
 
@@ -25,7 +26,7 @@ def load(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no such file, or asks for code that Keras does not have.
+        ValueError: if it is no such file, asks for code that Keras does not have, or cannot be split.
     """
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -34,6 +35,7 @@ def load(
     except Exception as error:  # whatever is wrong with a file, Keras says it in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: Keras cannot read it as a model: {reason}") from error
-    network, kernel, bias = split(model)
+    with naming_file(path):
+        network, kernel, bias = split(model)
     side = image_size or model.input_shape[1] or 224
     return PretrainedNetwork(network, kernel, bias, None, tuple(mean), tuple(std), side)
