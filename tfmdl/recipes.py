@@ -186,6 +186,10 @@ HEAD = Recipe(
     crop="same_size",
     on_features=True,
 )
+# Then what the method owns. On EfficientNet-Lite0 at 96 pixels (pointwise sharing, val in %, one seed where it does not
+# say otherwise), statistics kept against those of the batches: gtsrb 66.5 and 63.9, dtd 79.0 and 67.5; random squares
+# and the centre against the whole image: gtsrb 76.6 and 66.5, caltech101 86.1 and 84.1, dtd 75.8 and 77.5; rates of
+# 0.001 and 0.002 on dtd, three seeds: 77.8 and 77.1.
 FINETUNE = Recipe(
     Schedule(8, warmup=0.1),
     batch_size=64,
