@@ -1,10 +1,11 @@
-"""Batch normalisation in one fused op, where the backend has one.
+"""Ops of the backend that are faster than those that Keras chooses: fused normalisation, depthwise convolution.
 
 Keras 3 normalises by separate ops (moments, then arithmetic) on the TensorFlow backend; TensorFlow's own fused op
 takes about a third of the time on CPU. This is the only module of the layers that asks which backend runs.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 if keras.backend.backend() == "tensorflow":
@@ -81,6 +82,54 @@ if keras.backend.backend() == "tensorflow":
 
         return normalized(wide, gamma, beta)
 
+    def depthwise_conv(x, kernel, strides=1, padding="same", dilation_rate=1):
+        """Convolves each channel by itself, as `keras.ops.depthwise_conv`, with a faster gradient of large kernels.
+
+        On a CPU, oneDNN is the fastest there is for the convolution and for the gradient of `x`. For the gradient of a
+        kernel of 5x5 it takes 1.8 to 14 times as long as TensorFlow's own op (of 3x3 0.1 to 1.3 times): on two cores a
+        step of EfficientNet-Lite0 at 96 pixels took 0.76 s with one and 0.53 s with the other. oneDNN leaves to
+        TensorFlow what is padded explicitly.
+
+        Args:
+            x: (batch, height, width, channels).
+            kernel: (height, width, channels, 1).
+            strides, dilation_rate: A number, or one for height and one for width.
+            padding: "same" or "valid".
+        """
+        strides, dilation_rate = (tuple(np.broadcast_to(value, 2).tolist()) for value in (strides, dilation_rate))
+        sides = x.shape[1:3]
+        usual = strides[0] == strides[1] and dilation_rate == (1, 1) and None not in sides
+        if not usual or max(kernel.shape[:2]) <= 3 or tf.config.list_physical_devices("GPU"):
+            return ops.depthwise_conv(x, kernel, strides=strides, padding=padding, dilation_rate=dilation_rate)
+        axes = zip(sides, kernel.shape[:2], strides, strict=True)
+        around = [_padding(*axis) if padding == "same" else (0, 0) for axis in axes]
+        steps = {"strides": (1, *strides, 1)}
+
+        @tf.custom_gradient
+        def convolved(x, kernel):
+            def gradient(upstream):
+                dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+                    input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, padding=padding.upper(), **steps
+                )
+                dkernel = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+                    input=x,
+                    filter_sizes=kernel.shape,
+                    out_backprop=upstream,
+                    padding="EXPLICIT",
+                    explicit_paddings=[0, 0, *around[0], *around[1], 0, 0],
+                    **steps,
+                )
+                return dx, dkernel
+
+            return tf.nn.depthwise_conv2d(x, kernel, padding=padding.upper(), **steps), gradient
+
+        return convolved(x, kernel)
+
+    def _padding(side, kernel_side, stride):
+        """Returns how many zeros "same" padding puts before and after an axis."""
+        total = max((-(-side // stride) - 1) * stride + kernel_side - side, 0)
+        return total // 2, total - total // 2
+
     def scale_and_shift(x, scale, offset):
         """Returns `x * scale + offset`, with scale and offset (channels,), float32, in the dtype of `x`."""
         return normalize_by(x, scale, offset, tf.zeros_like(scale), tf.ones_like(scale), epsilon=0.0)
@@ -112,6 +161,8 @@ else:
         outputs = centred * (gamma * ops.rsqrt(variances + epsilon)) + beta
         outputs = ops.cast(ops.reshape(outputs, ops.shape(wide)), wide.dtype)
         return outputs, ops.stop_gradient(means), ops.stop_gradient(variances)
+
+    depthwise_conv = ops.depthwise_conv
 
     def scale_and_shift(x, scale, offset):
         """Returns `x * scale + offset`: see the TensorFlow version above."""

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfmdl.layers import fused
 from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.domain_bank import DomainBank
 from tfmdl.layers.side_by_side import lay_out, take_apart
@@ -117,7 +118,8 @@ class DomainKerasConv2D(DomainConvolution):
 
     def _depthwise(self, inputs, kernel):
         if len(kernel.shape) == 4:
-            return ops.depthwise_conv(inputs, kernel, **self._geometry)
+            # Where nothing is trained, TensorFlow takes an offset and a ReLU behind it into the plain op.
+            return (fused if self.trainable else ops).depthwise_conv(inputs, kernel, **self._geometry)
         kernel = ops.moveaxis(kernel, 0, 2)  # (height, width, batch, channels, 1)
         kernel = ops.reshape(kernel, (*self.kernel_size, -1, 1))
         return take_apart(ops.depthwise_conv(lay_out(inputs), kernel, **self._geometry), self.filters)
