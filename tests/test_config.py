@@ -20,6 +20,7 @@ FULL = RunConfig(
     recipe="quick",
     epochs=7,
     batch_size=4,
+    flips=True,
     learning_rate=0.3,
     weight_decay=0.0,
     image_size=32,

@@ -13,6 +13,7 @@ import tfmdl
 from tfmdl import imported, packs, pretrained
 from tfmdl.config import load_config
 from tfmdl.training.settings import configure
+from tfmdl.training.setup import prepare
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
@@ -104,6 +105,13 @@ def test_a_model_in_hand_is_trained_by_fit_and_saved(data_dir, tmp_path, rng):
     images = rng.integers(0, 256, (2, 16, 16, 3), "uint8")
     wanted = keras.ops.softmax(tower(images.astype("float32")))
     np.testing.assert_allclose(saved.predict(list(images), "b"), wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("flips", "mirrored"), [(None, True), (False, False)])
+def test_whether_training_mirrors_images_can_be_said(flips, mirrored, trunk, data_dir, tmp_path):
+    job = prepare(configure(["tiny"], data_dir=data_dir, workdir=tmp_path, init_from=trunk, flips=flips))
+    assert job.recipe.flips is mirrored and job.pipeline.sources[0].flips is mirrored
+    assert not any(source.flips for source in job.val_sources)
 
 
 def test_images_have_a_size_that_divides(trunk, data_dir, tmp_path):

@@ -14,6 +14,7 @@ from tfmdl.recipes import (
     CROPS,
     FINETUNE,
     HEAD,
+    NO_FLIPS,
     PRESETS,
     Additions,
     Preset,
@@ -277,11 +278,12 @@ def test_finetuning_begins_with_the_head_and_changes_nothing_that_the_trunk_meas
         recipe_for("finetune", "mine", 5, 300, base=True)
 
 
-@pytest.mark.parametrize("domain", DECATHLON)
-def test_signs_and_characters_are_never_mirrored(domain):
-    recipe = recipe_for("finetune", domain, DECATHLON[domain].num_classes, 300, False)
-    assert recipe.flips == (domain not in ("gtsrb", "omniglot", "svhn"))
-    assert not recipe_for("quick", domain, DECATHLON[domain].num_classes, 300, False).flips
+@pytest.mark.parametrize("domain", [*DECATHLON, *NO_FLIPS, "mine"])
+def test_signs_and_characters_are_not_mirrored(domain):
+    assert {"gtsrb", "omniglot", "svhn"} < set(NO_FLIPS)
+    for num_classes in (2, 300):
+        assert recipe_for("finetune", domain, num_classes, 300, False).flips == (domain not in NO_FLIPS)
+        assert not recipe_for("quick", domain, num_classes, 300, False).flips
 
 
 def test_a_rate_rises_then_falls_as_a_cosine():

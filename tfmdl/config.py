@@ -26,6 +26,7 @@ class RunConfig:
         init_from: Folder of the run whose trunk the domain is added to; None trains a trunk.
         recipe: One of `tfmdl.recipes.PRESET_NAMES`.
         epochs, batch_size, learning_rate, weight_decay: Overrides of the recipe.
+        flips: Whether training mirrors every other image; overrides the recipe, too.
         image_size: Side of the training crop; `Recipe.sizes` says what evaluation sees.
         precision: Keras dtype policy.
         seed: Of the initial weights, the order of the images, crops and dropout.
@@ -52,6 +53,7 @@ class RunConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
+    flips: bool | None = None
     image_size: int = 64
     precision: str = "float32"
     seed: int = 0

@@ -42,6 +42,11 @@ def define_flags():
     flags.DEFINE_integer("batch_size", None, "Images per step, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)
     flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
+    flags.DEFINE_bool(
+        "flips",
+        None,
+        "Mirror every other training image, left to right, whatever the recipe says: for objects, not for letters.",
+    )
     flags.DEFINE_integer("width", None, "Channels after the stem: 64, or those of the trunk.", lower_bound=2)
     flags.DEFINE_integer(
         "blocks_per_stage", None, "Residual blocks of each stage: 4, which make ResNet-26, or the trunk's.", **POSITIVE
@@ -70,7 +75,7 @@ def config_of_flags() -> RunConfig:
     """Returns the run that the flags ask for."""
     names = (
         "data_dir workdir init_from packs method backbone width blocks_per_stage recipe epochs batch_size "
-        "learning_rate weight_decay image_size precision seed max_steps train_splits jit_compile cache "
+        "learning_rate weight_decay flips image_size precision seed max_steps train_splits jit_compile cache "
         "checkpoint_every profile_steps"
     )
     return configure(FLAGS.domain, **{name: FLAGS[name].value for name in names.split()}, **option_flags.values())

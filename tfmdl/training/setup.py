@@ -159,7 +159,7 @@ def _recipe(config, info):
     )
     overrides = {
         name: getattr(config, name)
-        for name in ("batch_size", "learning_rate", "weight_decay")
+        for name in ("batch_size", "learning_rate", "weight_decay", "flips")
         if getattr(config, name) is not None
     }
     if config.epochs is not None:
