@@ -65,6 +65,15 @@ def test_commands_say_what_was_asked_for(config):
     assert [run.images for run in plan(asked)] == [5 * 53, 3 * 53, 3 * 53]
 
 
+def test_heads_on_kept_features_are_as_long_as_the_recipe_says(config):
+    methods = ("classifier_only", "pointwise_sharing")
+    asked = {"base": None, "init_from": "imagenet", "recipe": "finetune", "methods": methods, "epochs": 3}
+    heads, others = ([run for run in plan(config(**asked)) if run.method == method] for method in methods)
+    assert heads and not [run for run in heads if "--epochs=3" in run.flags]
+    assert others and all("--epochs=3" in run.flags for run in others)
+    assert all(head.images * 3 == other.images for head, other in zip(heads, others, strict=True))
+
+
 def test_rows_are_in_the_order_of_the_methods(config):
     rows = rows_of(config(methods=("soft_sharing", "pointwise_sharing"), options={"soft_layers": ("all", "first:8")}))
     assert [row.name for row in rows] == ["soft_sharing", "soft_sharing-first8", "pointwise_sharing"]

@@ -43,7 +43,12 @@ def define_flags():
     option_flags.define_lists()
     flags.DEFINE_list("seeds", ["0"], "Seeds; all runs are made once for each.")
     flags.DEFINE_enum("recipe", None, list(PRESET_NAMES), "As in train.py; finetune with --init_from, else paper.")
-    flags.DEFINE_integer("epochs", None, "Epochs of the added domains, instead of the recipe's.", **POSITIVE)
+    flags.DEFINE_integer(
+        "epochs",
+        None,
+        "Epochs of the added domains, instead of the recipe's; not where only a head is trained, on kept features.",
+        **POSITIVE,
+    )
     flags.DEFINE_integer("base_epochs", None, "Epochs of the trunks, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "Network of all methods; by default that of each one's paper.")
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")

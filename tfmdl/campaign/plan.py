@@ -256,7 +256,11 @@ class _Planner:
         )
 
     def _run(self, row, method, domain, workdir, flags, needs, epochs):
-        config = self.config
+        config, info = self.config, self.infos[domain]
+        num_train = info.num_examples(config.train_splits)
+        recipe = recipe_for(config.recipe, domain, info.num_classes, num_train, row == "trunk", method)
+        if recipe.on_features:
+            epochs = None  # what takes seconds is as long as it is good: --epochs is what training on images may cost
         same = (
             f"--domain={domain}",
             f"--data_dir={config.data_dir}",
@@ -266,9 +270,6 @@ class _Planner:
             f"--train_splits={','.join(config.train_splits)}",
             *((f"--epochs={epochs}",) if epochs else ()),
         )
-        info = self.infos[domain]
-        num_train = info.num_examples(config.train_splits)
-        recipe = recipe_for(config.recipe, domain, info.num_classes, num_train, row == "trunk", method)
         return PlannedRun(
             row=row,
             method=method,
@@ -277,7 +278,7 @@ class _Planner:
             workdir=workdir,
             flags=(*same, *flags, *config.train_flags),
             needs=tuple(needs),
-            images=num_train * (epochs or recipe.schedule.epochs),
+            images=num_train * (1 if recipe.on_features else epochs or recipe.schedule.epochs),
         )
 
 
