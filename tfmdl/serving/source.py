@@ -6,6 +6,7 @@ import pathlib
 
 import tensorflow as tf
 
+from tfmdl.architecture import own_budgets
 from tfmdl.config import load_config
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier
@@ -132,8 +133,11 @@ def data_dir_of(paths) -> str | None:
 def _take_apart(version, manifest):
     """Returns trunk and packs out of the variables of an export."""
     domains = {domain: read_domain(version, domain) for domain in manifest.domains}
+    added = {domain: facts.architecture for domain, facts in domains.items() if domain != manifest.base_domain}
     model = MultiDomainClassifier(
-        {domain: len(facts.label_names) for domain, facts in domains.items()}, manifest.architecture
+        {domain: len(facts.label_names) for domain, facts in domains.items()},
+        manifest.architecture,
+        budgets=own_budgets(added),
     )
     try:
         values = tf.saved_model.load(str(version)).values
