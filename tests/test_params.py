@@ -7,12 +7,14 @@ import subprocess
 import sys
 
 import pytest
+from small_budgets import make_budgets
 from small_network import small
 
 from tfmdl.architecture import Architecture
 from tfmdl.counts import count, count_plain_resnet26
 from tfmdl.domains import DECATHLON
 from tfmdl.model import MultiDomainClassifier
+from tfmdl.packs import pack_path
 from tfmdl.params import classes_of
 
 CLASSES = {name: facts.num_classes for name, facts in DECATHLON.items()}
@@ -171,3 +173,21 @@ def test_an_option_is_not_passed_over():
     assert listed.returncode == 0, listed.stderr
     told = [line for line in listed.stdout.splitlines() if line.startswith(("low_rank", "Left out: "))]
     assert len(told) == 10 and sum("has no option --rank" in line for line in told) == 9
+
+
+def test_packs_are_counted_as_they_are(tmp_path):
+    trunk, packs = make_budgets(tmp_path, "keras")
+    domains = ("near", "usual", "far")
+    files = ",".join(str(pack_path(tmp_path, domain)) for domain in domains)
+    result = run(f"--trunk={tmp_path}", f"--packs={files}")
+    assert result.returncode == 0, result.stderr
+    rows = {line.split("  ")[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
+    for domain in domains:
+        learned = {slot: value.size for slot, value in packs[domain].tensors.items() if "moving_" not in slot}
+        head = sum(size for slot, size in learned.items() if slot.startswith("head/"))
+        assert rows[domain][1:4] == [f"{sum(learned.values()) - head:,}", f"{head:,}", f"{sum(learned.values()):,}"]
+    shared = sum(value.size for slot, value in trunk.tensors.items() if "moving_" not in slot)
+    assert f"{shared:,}" in rows["shared by all"]
+    assert "far: low_rank (rank=3)" in result.stdout and "one small, " in result.stdout
+    refused = run(f"--trunk={tmp_path}", f"--packs={files}", "--method=low_rank")
+    assert refused.returncode == 1 and "leave out --method" in refused.stderr

@@ -80,11 +80,23 @@ class Architecture:
         _check_key("method", method, METHODS)
         return cls(**own, options=options_of(method, options))
 
+    @property
+    def method_and_options(self) -> str:
+        """The method with its options, for people to read: "low_rank (rank=8)"."""
+        options = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self.options).items())
+        return f"{self.method} ({options})" if options else self.method
+
     def with_method(self, method: str) -> "Architecture":
         """Returns the same network by another method, with what the options of both have in common."""
         values = dataclasses.asdict(self.options)
         common = {name: value for name, value in values.items() if method in methods_with(name)}
         return dataclasses.replace(self, method=method, options=METHODS[method].Options(**common))
+
+
+def own_budgets(architecture_of: dict[str, Architecture]) -> dict[str, Architecture]:
+    """Returns the architectures of domains where they differ, otherwise none: the `budgets` of a model of them."""
+    first = next(iter(architecture_of.values()), None)
+    return architecture_of if any(other != first for other in architecture_of.values()) else {}
 
 
 def _check_key(argument, value, table):

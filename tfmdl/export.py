@@ -35,7 +35,10 @@ def summary(done: Export) -> str:
         f"{drawn}."
     ]
     if done.unchanged:
-        notes.append(f"Bit-identical to the version before: {', '.join(done.unchanged)}.")
+        how = "Bit-identical to the version before"
+        if done.change:
+            how = f"As in the version before, up to {done.change:.1e}"
+        notes.append(f"{how}: {', '.join(done.unchanged)}.")
     if done.deleted:
         notes.append(f"Deleted: {', '.join(map(str, done.deleted))} (--keep).")
     notes = "\n".join(notes)

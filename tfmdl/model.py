@@ -7,7 +7,7 @@ from tfmdl.backbones import BACKBONES
 from tfmdl.domains import SHARED, check_name
 from tfmdl.layers import DomainBank, DomainBatchNormalization, DomainHead
 from tfmdl.layers.convolution import DomainConvolution
-from tfmdl.sharing import METHODS
+from tfmdl.sharing import METHODS, TOGETHER
 
 
 class MultiDomainClassifier(keras.Model):
@@ -20,21 +20,28 @@ class MultiDomainClassifier(keras.Model):
 
     Args:
         num_classes: Number of classes by name of the domain; the order of the names is the order of the ids.
-        architecture: An `Architecture`.
+        architecture: An `Architecture`; of domains that differ in method or options, that of one of them.
         dtype: Keras dtype policy: float32, mixed_bfloat16 or mixed_float16.
         experts: For a method that mixes the kernels of several domains, the names of these; by default the domains.
+        budgets: Where domains differ in method or options, the `Architecture` of each by its name. A domain that is
+            missing then uses the shared network as it is. Methods are such as go together.
 
     Raises:
-        ValueError: if there is no domain, a name cannot name one, or the method does not work on the backbone.
+        ValueError: if there is no domain, a name cannot name one, the method does not work on the backbone, or methods
+            do not go together.
     """
 
-    def __init__(self, num_classes, architecture=None, dtype="float32", experts=(), **kwargs):
+    def __init__(self, num_classes, architecture=None, dtype="float32", experts=(), budgets=None, **kwargs):
         super().__init__(**{"dtype": dtype, "name": "multi_domain_classifier", **kwargs})
         for domain in num_classes:
             check_name(domain)
         self.num_classes = dict(num_classes)
         self.architecture = architecture or Architecture()
-        self.method = METHODS[self.architecture.method](self.domains, self.architecture.options, experts, dtype)
+        self.budgets = dict(budgets or {})
+        if self.budgets:
+            self.method = _together(self.domains, self.budgets, dtype)
+        else:
+            self.method = METHODS[self.architecture.method](self.domains, self.architecture.options, experts, dtype)
         check_convolutions(self.method, self.architecture.backbone)
         self.backbone = BACKBONES[self.architecture.backbone].of(self.method, self.architecture)
         self.head = DomainHead(num_classes, name="head")
@@ -53,6 +60,10 @@ class MultiDomainClassifier(keras.Model):
     def num_features(self):
         """Channels of the pooled features."""
         return self.backbone.compute_output_shape((None, None, None, 3))[-1]
+
+    def architecture_of(self, domain):
+        """Returns the `Architecture` that a domain was trained with, or has the shared network of."""
+        return self.budgets.get(domain, self.architecture)
 
     def domain_id(self, domain):
         """Returns the id that stands for `domain` in a batch.
@@ -206,12 +217,14 @@ class MultiDomainClassifier(keras.Model):
             "architecture": self.architecture.to_json(),
             "dtype": self.dtype_policy.name,
             "experts": self.method.experts,
+            "budgets": {domain: architecture.to_json() for domain, architecture in self.budgets.items()},
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         architecture = Architecture.from_json(config["architecture"])
-        return cls(config["num_classes"], architecture, config["dtype"], config["experts"])
+        budgets = {domain: Architecture.from_json(fields) for domain, fields in config["budgets"].items()}
+        return cls(config["num_classes"], architecture, config["dtype"], config["experts"], budgets)
 
 
 class _Observed(keras.layers.Layer):
@@ -233,6 +246,19 @@ class _Observed(keras.layers.Layer):
             for layer in self.gated:
                 layer.observer = None
         return features, keras.ops.stack(seen, axis=1)
+
+
+def _together(domains, budgets, dtype):
+    """Returns the method that makes the layers of domains of several methods."""
+    names = sorted({architecture.method for architecture in budgets.values()})
+    keys = {METHODS[name].together for name in names}
+    if len(keys) > 1 or None in keys:
+        raise ValueError(f"`budgets` must be of methods that go together; received {', '.join(names)}")
+    methods = {
+        domain: METHODS[architecture.method]((domain,), architecture.options)
+        for domain, architecture in budgets.items()
+    }
+    return TOGETHER[keys.pop()](domains, methods, dtype)
 
 
 def check_convolutions(method, backbone):

@@ -2,10 +2,12 @@
 
     python -m tfmdl.params
     python -m tfmdl.params --method=pointwise_sharing --domains=cifar100,mine --classes=mine:12
+    python -m tfmdl.params --trunk=runs/trunk --packs=runs/near,runs/far
 
 Counted from built models. Parameters are what training learns; moving statistics do not count. The unit is 32 bits: 32
 weights of a binary mask are one parameter. The papers count convolutions and norm, without classifiers, in multiples of
-one plain ResNet-26; the base domain has none of what some methods add to its network for the others.
+one plain ResNet-26; the base domain has none of what some methods add to its network for the others. With --packs each
+domain has what its pack has, whatever the methods; the unit of a network of Keras is one such network.
 """
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
@@ -17,9 +19,10 @@ from tfmdl import option_flags
 from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import start, table_console
-from tfmdl.counts import ParameterCount, count, count_plain_resnet26
+from tfmdl.counts import ParameterCount, count, count_plain_resnet26, unit
 from tfmdl.domains import DECATHLON, check_name
 from tfmdl.model import MultiDomainClassifier
+from tfmdl.packs import domains_without_additions, load_model
 from tfmdl.published import TABLE_1
 from tfmdl.sharing import METHODS, options_of
 
@@ -75,9 +78,9 @@ def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Tab
     return table
 
 
-def detail_table(counted: ParameterCount, plain: int) -> Table:
-    """Returns one row per domain, and the sums."""
-    table = _table("", "convolutions and norm", "classifier", "together", "x ResNet-26")
+def detail_table(counted: ParameterCount, plain: int, of: str = "ResNet-26") -> Table:
+    """Returns one row per domain, and the sums, in multiples of a network with so many parameters."""
+    table = _table("", "convolutions and norm", "classifier", "together", f"x {of}")
     for name, own in counted.own.items():
         classifier = counted.classifier[name]
         _row(table, name, own, classifier, own + classifier, own / plain)
@@ -105,13 +108,32 @@ def define_flags():
     flags.DEFINE_list("domains", [], "Names of the domains; the ten of the Visual Decathlon if not given.")
     flags.DEFINE_list("classes", [], "NAME:NUMBER of classes, for domains that are not in the Visual Decathlon.")
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "The network; by default the one of each method's paper.")
+    flags.DEFINE_string("trunk", None, "Instead of methods and domains: a run or file with the trunk of --packs.")
+    flags.DEFINE_list("packs", [], "With --trunk: runs or files with packs, which are counted as they are.")
     flags.DEFINE_string("base", None, "Base domain; by default imagenet12 if it is among the domains, else the first.")
     flags.DEFINE_integer("width", Architecture.width, "Channels after the stem.")
     option_flags.define()
 
 
 def main(argv):
-    _print_tables(flags.FLAGS)
+    values = flags.FLAGS
+    if not (values.trunk or values.packs):
+        _print_tables(values)
+    elif values.method or values.domains or values.classes:
+        raise ValueError("--trunk and --packs say what is counted: leave out --method, --domains and --classes")
+    else:
+        _print_packs(values.trunk, values.packs)
+
+
+def _print_packs(trunk, paths):
+    model, packs = load_model(trunk=trunk, pack_paths=paths)
+    console = table_console()
+    network = model.architecture.network
+    one, of = unit(model.architecture), network.name if network else "ResNet-26"
+    for pack in packs:
+        console.print(f"{pack.domain}: {pack.architecture.method_and_options}", soft_wrap=True)
+    console.print(f"Unit of the multiples: convolutions and norm of one {of}, {one:,}\n", soft_wrap=True)
+    console.print(detail_table(count(model, domains_without_additions(model, packs)), one, of))
 
 
 def _print_tables(values):

@@ -30,6 +30,15 @@ def test_shared_bank_has_one_variable_for_all(randomized):
     assert bank.select(np.array([0, 2], "int32")).shape == (2, 3)  # not repeated per image
 
 
+def test_some_domains_share_and_the_others_have_their_own(randomized):
+    bank = make(randomized, shared=("c", "a"))
+    assert [v.path for v in bank.variables] == ["bank/shared", "bank/b"]
+    assert bank.variable("a") is bank.variable("c") is not bank.variable("b")
+    ids = np.array([2, 1, 0], "int32")
+    for value, index in zip(keras.ops.convert_to_numpy(bank.select(ids)), ids, strict=True):
+        np.testing.assert_array_equal(value, bank.select("abc"[index]))
+
+
 def test_owner_ends_the_path_of_a_variable(randomized):
     assert [v.path for v in make(randomized).variables] == ["bank/a", "bank/b", "bank/c"]
 

@@ -13,6 +13,8 @@ from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 DOMAINS = ("a", "b", "c")
 IDS = np.array([0, 2, 0, 2, 2], "int32")  # "b" is absent
+SOME = ("a", "b")  # share a variable, where not all do
+RANKS = {"a": 1, "c": 3}  # where domains differ in rank
 
 # Layers that give every domain an output of one shape, by what distinguishes them.
 MAPS = {
@@ -62,6 +64,23 @@ MAPS = {
     "keras, dense": lambda **kw: layers.DomainKerasConv2D(
         "dense", 6, DOMAINS, use_bias=True, shared=False, share_bias=False, **kw
     ),
+    "depthwise, shared by some": lambda **kw: layers.DomainDepthwiseConv2D(DOMAINS, shared=SOME, **kw),
+    "pointwise, shared by some": lambda **kw: layers.DomainPointwiseConv2D(6, DOMAINS, shared=SOME, **kw),
+    "low rank of some": lambda **kw: layers.DomainLowRankConv2D(6, DOMAINS, RANKS, strides=2, **kw),
+    "low rank separable of some": lambda **kw: layers.DomainLowRankSeparableConv2D(
+        6, DOMAINS, RANKS, strides=2, share_depthwise=SOME, share_pointwise=SOME, **kw
+    ),
+    "low rank separable of none": lambda **kw: layers.DomainLowRankSeparableConv2D(6, DOMAINS, {}, **kw),
+    "keras, depthwise, low rank of some": lambda **kw: layers.DomainKerasConv2D(
+        "depthwise", 4, DOMAINS, (3, 3), use_bias=True, shared=SOME, share_bias=SOME,
+        adjustment=layers.DomainLowRankUpdate(DOMAINS, RANKS, name="update"), **kw
+    ),
+    "keras, pointwise, low rank of some": lambda **kw: layers.DomainKerasConv2D(
+        "pointwise", 6, DOMAINS, adjustment=layers.DomainLowRankUpdate(DOMAINS, RANKS, name="update"), **kw
+    ),
+    "layer norm, shared by some": lambda **kw: layers.DomainLayerNormalization(DOMAINS, shared=SOME, **kw),
+    "layer scale, shared by some": lambda **kw: layers.DomainLayerScale(DOMAINS, shared=SOME, **kw),
+    "norm, shared by some": lambda **kw: layers.DomainBatchNormalization(DOMAINS, shared=SOME, **kw),
     "layer norm": lambda **kw: layers.DomainLayerNormalization(DOMAINS, **kw),
     "layer scale": lambda **kw: layers.DomainLayerScale(DOMAINS, **kw),
     "norm": lambda **kw: layers.DomainBatchNormalization(DOMAINS, **kw),
@@ -250,6 +269,7 @@ def test_unknown_domain_is_named(name, make, images):
 
 # Every argument of every public layer, at a value that is not its default.
 CONFIGS = [
+    (layers.DomainBank, {"domains": DOMAINS, "shared": SOME}),
     (layers.DomainBank, {"domains": DOMAINS, "shared": True, "initializer": "ones", "learned": False}),
     (layers.DomainDepthwiseConv2D,
      {"domains": DOMAINS, "kernel_size": 5, "strides": 2, "shared": True, "kernel_initializer": "ones"}),
@@ -279,12 +299,14 @@ CONFIGS = [
     (layers.DomainLowRankConv2D,
      {"filters": 6, "domains": DOMAINS, "rank": 3, "kernel_size": 5, "strides": 2, "kernel_initializer": "ones"}),
     (layers.DomainLowRankSeparableConv2D,
-     {"filters": 6, "domains": DOMAINS, "rank": 3, "kernel_size": 5, "strides": 2}),
+     {"filters": 6, "domains": DOMAINS, "rank": 3, "kernel_size": 5, "strides": 2, "share_depthwise": False,
+      "share_pointwise": False}),
     (layers.DomainKerasConv2D,
      {"kind": "depthwise", "filters": 6, "domains": DOMAINS, "kernel_size": (5, 5), "strides": (2, 2),
       "dilation_rate": (2, 2), "padding": "valid", "use_bias": True, "shared": False, "share_bias": False,
       "adjustment": None}),
     (layers.DomainLowRankUpdate, {"domains": DOMAINS, "rank": 3}),
+    (layers.DomainLowRankUpdate, {"domains": DOMAINS, "rank": RANKS}),
     (layers.DomainLayerNormalization, {"domains": DOMAINS, "shared": True, "epsilon": 1e-6}),
     (layers.DomainLayerScale, {"domains": DOMAINS, "shared": True}),
     (layers.DomainBatchNormalization, {"domains": DOMAINS, "shared": True, "momentum": 0.5, "epsilon": 1e-3}),
@@ -324,6 +346,9 @@ def test_every_public_layer_and_argument_is_in_the_configurations_above():
     [
         (layers.DomainBank, {"domains": ()}, "`domains` must .*received domains=\\(\\)"),
         (layers.DomainBank, {"domains": ("a", "a")}, "`domains` must .*received domains=\\('a', 'a'\\)"),
+        (layers.DomainBank, {"domains": DOMAINS, "shared": ("a", "z")}, "`shared` must .*received shared="),
+        (layers.DomainLowRankUpdate, {"domains": DOMAINS, "rank": {"z": 1}}, "`rank` must .*received rank={'z': 1}"),
+        (layers.DomainLowRankUpdate, {"domains": DOMAINS, "rank": {"a": 0}}, "`rank` must .*received rank={'a': 0}"),
         (layers.DomainDepthwiseConv2D, {"domains": DOMAINS, "strides": 0}, "`strides` must .*strides=0"),
         (
             layers.DomainDepthwiseConv2D,

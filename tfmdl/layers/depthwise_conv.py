@@ -18,7 +18,7 @@ class DomainDepthwiseConv2D(DomainConvolution):
         domains: Names of the domains, in the order of their ids.
         kernel_size: Height and width of the kernel.
         strides: Stride along height and width.
-        shared: One kernel serves all domains.
+        shared: One kernel serves all domains, or those of these names.
         kernel_initializer: By default a normal of variance 2 / (height * width * channels), as the authors have it.
 
     Input shape: (batch, height, width, channels).

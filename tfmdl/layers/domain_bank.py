@@ -9,7 +9,7 @@ from tfmdl.layers.side_by_side import SideBySide
 
 
 class DomainBank(keras.layers.Layer):
-    """One variable per domain (or one for all), and the only place where a domain picks its own.
+    """One variable per domain (or one for all or some), and the only place where a domain picks its own.
 
     `select` takes the domain as a name, and then gives that domain's variable without any gather; as an int32
     scalar; or as an int32 vector, and then gives one value per image: the domain-indexed gather. Ids count the
@@ -18,12 +18,17 @@ class DomainBank(keras.layers.Layer):
 
     Args:
         domains: Names of the domains, in the order of their ids.
-        shared: One variable, named `shared`, serves all domains.
+        shared: One variable, named `shared`, serves all domains; or the names of those that it serves, while each of
+            the others has its own.
         initializer: Initializer of each variable. Keras's give the same value at each call: domains start equal.
         learned: False for variables that no gradient changes (moving statistics).
 
+    Attributes:
+        sharing: Names of the domains that the shared variable serves.
+        one_for_all: Whether these are all.
+
     Raises:
-        ValueError: if `domains` is empty or names one twice.
+        ValueError: if `domains` is empty or names one twice, or `shared` names another.
     """
 
     bits = 32  # per weight in a file
@@ -34,25 +39,34 @@ class DomainBank(keras.layers.Layer):
         if not domains or len(set(domains)) != len(domains):
             raise ValueError(f"`domains` must name at least one domain, each once; received domains={domains}")
         self.domains = tuple(domains)
-        self.shared = shared
+        self.shared = shared if isinstance(shared, bool) else tuple(shared)
+        self.sharing = (self.domains if shared else ()) if isinstance(shared, bool) else self.shared
+        if not set(self.sharing) <= set(self.domains):
+            raise ValueError(f"`shared` must name some of {', '.join(self.domains)}; received shared={shared}")
+        self.one_for_all = len(set(self.sharing)) == len(self.domains)
         self.initializer = keras.initializers.get(initializer)
         self.learned = learned
         self.variable_of = {}
 
     def build(self, shape):
         """Makes the variables, each of `shape`: the shape of one domain's value, not of an input."""
+        own = [domain for domain in self.domains if domain not in self.sharing]
+        for owner in (SHARED, *own) if self.sharing else own:
+            self.make_variable(owner, shape)
+
+    def make_variable(self, owner, shape):
+        """Makes the variable of `owner`."""
         # Under a mixed policy values are cast down for the layer that calls; a float32 bank stays float32 in any.
         mixed = self.compute_dtype != self.variable_dtype
-        for owner in (SHARED,) if self.shared else self.domains:
-            self.variable_of[owner] = self.add_weight(
-                shape=shape,
-                initializer=self.initializer_of(owner),
-                trainable=self.learned,
-                autocast=mixed,
-                # On several devices, what a layer assigns becomes the mean of what each assigns.
-                aggregation="none" if self.learned else "mean",
-                name=owner,
-            )
+        self.variable_of[owner] = self.add_weight(
+            shape=shape,
+            initializer=self.initializer_of(owner),
+            trainable=self.learned,
+            autocast=mixed,
+            # On several devices, what a layer assigns becomes the mean of what each assigns.
+            aggregation="none" if self.learned else "mean",
+            name=owner,
+        )
 
     def initializer_of(self, owner):
         """Returns the initializer of `owner`'s variable."""
@@ -66,7 +80,7 @@ class DomainBank(keras.layers.Layer):
         """
         if domain not in self.domains:
             raise ValueError(f"`domain` must be one of {', '.join(self.domains)}; received domain={domain!r}")
-        return self.variable_of[SHARED if self.shared else domain]
+        return self.variable_of[SHARED if domain in self.sharing else domain]
 
     def select(self, domain, axis=0):
         """Returns a domain's value, in the compute dtype of the layer that calls.
@@ -76,11 +90,11 @@ class DomainBank(keras.layers.Layer):
             axis: Where a vector's batch goes in the shape.
 
         Returns:
-            A tensor of the bank's shape; for a vector, unless the variable is shared, of that with the batch.
+            A tensor of the bank's shape; for a vector, unless one variable serves all, of that with the batch.
         """
         if isinstance(domain, str):
             return self.variable(domain).value
-        if self.shared:
+        if self.one_for_all:
             return self.variable_of[SHARED].value
         ids = domain.ids if isinstance(domain, SideBySide) else domain
         if len(ops.shape(ids)) == 0:

@@ -25,8 +25,8 @@ class DomainKerasConv2D(DomainConvolution):
         kernel_size, strides, dilation_rate: Along height and width; without meaning where it is dense.
         padding: "same" or "valid".
         use_bias: Whether something is added to each channel.
-        shared: One kernel serves all domains.
-        share_bias: One bias serves all domains.
+        shared: One kernel serves all domains, or those of these names.
+        share_bias: One bias serves all domains, or those of these names.
         adjustment: A `DomainMask` or `DomainLowRankUpdate` of the kernel, or None.
 
     Input shape: (batch, height, width, channels); (batch, ..., channels) where it is dense.
@@ -86,14 +86,16 @@ class DomainKerasConv2D(DomainConvolution):
             self.adjustment.build(shape)
 
     def call(self, inputs, domain):
-        kernel = self.kernel.select(domain)
-        factored = self.kind in ("pointwise", "dense") and self.adjustment is not None and self.adjustment.factored
-        if self.adjustment is not None and not factored:
-            kernel = self.adjustment.applied(kernel, domain)
+        kernel, factors = self.kernel.select(domain), None
+        if self.adjustment is not None:
+            if self.kind in ("pointwise", "dense") and self.adjustment.factored:
+                factors = self.adjustment.factors(domain)
+            else:
+                kernel = self.adjustment.applied(kernel, domain)
         apply = {"plain": self._plain, "depthwise": self._depthwise}.get(self.kind, self._product)
         outputs = apply(inputs, kernel)
-        if factored:
-            left, right = self.adjustment.factors(domain)
+        if factors is not None:
+            left, right = factors
             outputs = outputs + multiply_channels(multiply_channels(self._strided(inputs), left), right)
         if self.bias is None:
             return outputs

@@ -14,7 +14,7 @@ class DomainLayerNormalization(keras.layers.Layer):
 
     Args:
         domains: Names of the domains, in the order of their ids.
-        shared: One scale and offset serves all domains.
+        shared: One scale and offset serves all domains, or those of these names.
         epsilon: Added to the variance.
 
     Input shape: (batch, ..., channels).

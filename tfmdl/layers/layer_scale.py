@@ -12,7 +12,7 @@ class DomainLayerScale(keras.layers.Layer):
 
     Args:
         domains: Names of the domains, in the order of their ids.
-        shared: One scale serves all domains.
+        shared: One scale serves all domains, or those of these names.
 
     Input shape: (batch, ..., channels).
     Output shape: the same.

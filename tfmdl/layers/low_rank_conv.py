@@ -41,11 +41,14 @@ class DomainLowRankConv2D(DomainConv2D):
         self.update.build((self.kernel_size**2 * input_shape[-1], self.filters))
 
     def call(self, inputs, domain):
-        left, right = self.update.factors(domain)
-        kernel = self.kernel.select(domain)
+        kernel, factors = self.kernel.select(domain), self.update.factors(domain)
+        outputs = conv(inputs, kernel, self.strides)
+        if factors is None:
+            return outputs
+        left, right = factors
         *batch, _, rank = left.shape
         few = ops.reshape(left, (*((-1,) if batch else ()), *kernel.shape[:3], rank))
-        return conv(inputs, kernel, self.strides) + mix_channels(conv(inputs, few, self.strides), right)
+        return outputs + mix_channels(conv(inputs, few, self.strides), right)
 
     def folded(self, domain):
         return (self.update.applied_exactly(self.kernel.exact(domain), domain),), np.zeros(self.filters)

@@ -1,4 +1,4 @@
-"""Separable convolution shared by all domains, to whose two kernels each adds a matrix of low rank."""
+"""Separable convolution to whose two kernels each domain adds a matrix of low rank."""
 
 import numpy as np
 from keras import ops
@@ -10,7 +10,7 @@ from tfmdl.layers.separable_conv import DomainSeparableConv2D
 
 
 class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
-    """Shared separable convolution to whose kernels each domain adds updates of low rank.
+    """Separable convolution, mostly shared, to whose kernels domains add updates of low rank.
 
     As matrices, the depthwise kernel has height * width rows and a column per channel, the pointwise kernel a row per
     channel and a column per filter.
@@ -21,6 +21,7 @@ class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
         rank: As in `DomainLowRankUpdate`.
         kernel_size: Height and width of the depthwise kernel.
         strides: Stride of the depthwise convolution.
+        share_depthwise, share_pointwise: As in `DomainSeparableConv2D`.
 
     Input shape: (batch, height, width, channels).
     Output shape: (batch, ceil(height / strides), ceil(width / strides), filters).
@@ -33,8 +34,10 @@ class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
 
     takes_side_by_side = False
 
-    def __init__(self, filters, domains, rank, kernel_size=3, strides=1, **kwargs):
-        super().__init__(filters, domains, kernel_size, strides, True, True, **kwargs)
+    def __init__(
+        self, filters, domains, rank, kernel_size=3, strides=1, share_depthwise=True, share_pointwise=True, **kwargs
+    ):
+        super().__init__(filters, domains, kernel_size, strides, share_depthwise, share_pointwise, **kwargs)
         self.rank = rank
         self.depthwise_update, self.pointwise_update = (
             DomainLowRankUpdate(domains, rank, dtype=self.dtype_policy, name=f"{half}_update")
@@ -49,17 +52,23 @@ class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
 
     def call(self, inputs, domain):
         outputs = depthwise_conv(inputs, self._depthwise_kernel(domain), self.strides)
-        left, right = self.pointwise_update.factors(domain)
-        shared = ops.squeeze(self.pointwise.kernel.select(domain), axis=(0, 1))
-        return mix_channels(outputs, shared) + mix_channels(mix_channels(outputs, left), right)
+        mixed = mix_channels(outputs, ops.squeeze(self.pointwise.kernel.select(domain), axis=(-4, -3)))
+        factors = self.pointwise_update.factors(domain)
+        if factors is None:
+            return mixed
+        left, right = factors
+        return mixed + mix_channels(mix_channels(outputs, left), right)
 
     def _depthwise_kernel(self, domain):
-        shared = self.depthwise.kernel.select(domain)  # (height, width, channels, 1)
+        """Returns (height, width, channels, 1), with the batch in front of the channels for one domain per image."""
+        kernel = self.depthwise.kernel.select(domain, axis=2)
         update = self.depthwise_update.select(domain)
-        if len(update.shape) == 3:  # one per image: the batch goes in front of the channels
+        if update is None:
+            return kernel
+        if len(update.shape) == 3:
             update = ops.swapaxes(update, 0, 1)
-            shared = shared[:, :, None]
-        return shared + ops.reshape(update, (*shared.shape[:2], *ops.shape(update)[1:], 1))
+            kernel = kernel if len(kernel.shape) == 5 else kernel[:, :, None]
+        return kernel + ops.reshape(update, (*kernel.shape[:2], *ops.shape(update)[1:], 1))
 
     def folded(self, domain):
         kernels = (
@@ -70,6 +79,5 @@ class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
 
     def get_config(self):
         config = {**super().get_config(), "rank": self.rank}
-        for argument in ("share_depthwise", "share_pointwise", "experts"):
-            del config[argument]
+        del config["experts"]
         return config

@@ -22,7 +22,8 @@ class DomainBatchNormalization(keras.layers.Layer):
 
     Args:
         domains: Names of the domains, in the order of their ids.
-        shared: One set of statistics, scale and offset serves all domains.
+        shared: One set of statistics, scale and offset serves all domains, or those of these names: such a set, which
+            only some domains use, is part of a trunk, and its statistics do not move.
         momentum: Of the moving statistics, in Keras's sense: the share of the old value that stays.
         epsilon: Added to the variance.
 
@@ -67,11 +68,11 @@ class DomainBatchNormalization(keras.layers.Layer):
 
     def call(self, inputs, domain, training=False):
         if isinstance(domain, SideBySide):
-            if not self.shared:
+            if not self.gamma.one_for_all:
                 return self._normalize_images(inputs, domain.ids, training)
             images = take_apart(inputs, self.gamma.variable(self.domains[0]).shape[0])
             return lay_out(self.call(images, domain.ids, training))
-        if isinstance(domain, str) or self.shared:
+        if isinstance(domain, str) or self.gamma.one_for_all:
             name = domain if isinstance(domain, str) else self.domains[0]
             if training and self._learns_statistics(name):
                 return self._normalize_one_domain(inputs, name)
@@ -113,7 +114,8 @@ class DomainBatchNormalization(keras.layers.Layer):
         return outputs
 
     def _learns_statistics(self, name):
-        return self.gamma.variable(name).trainable and not self.keeps_statistics
+        of_trunk = name in self.gamma.sharing and not self.gamma.one_for_all
+        return self.gamma.variable(name).trainable and not self.keeps_statistics and not of_trunk
 
     def scale_and_offset(self, domain):
         """Returns what the layer comes to in inference for the domain of this name: input * scale + offset.

@@ -18,7 +18,7 @@ class DomainPointwiseConv2D(DomainConvolution):
     Args:
         filters: Number of output channels.
         domains: Names of the domains, in the order of their ids.
-        shared: One kernel serves all domains.
+        shared: One kernel serves all domains, or those of these names.
         kernel_initializer: By default a normal of variance 2 / filters, as the authors have it.
 
     Input shape: (batch, height, width, channels).

@@ -14,8 +14,8 @@ class DomainSeparableConv2D(DomainConvolution):
         domains: Names of the domains, in the order of their ids.
         kernel_size: Height and width of the depthwise kernel.
         strides: Stride of the depthwise convolution.
-        share_depthwise: One depthwise kernel serves all domains.
-        share_pointwise: One pointwise kernel serves all domains.
+        share_depthwise: One depthwise kernel serves all domains, or those of these names.
+        share_pointwise: One pointwise kernel serves all domains, or those of these names.
         experts: Instead of its own, a domain mixes the depthwise kernels of the domains of these names.
 
     Input shape: (batch, height, width, channels).

@@ -4,13 +4,14 @@ import pathlib
 
 import numpy as np
 
+from tfmdl.architecture import own_budgets
 from tfmdl.config import load_config
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.packs.experts import architecture_of_experts, find_experts, with_gates_for_all
 from tfmdl.packs.format import TRUNK_FILE, Pack, Trunk, read_packs, read_trunk
 from tfmdl.packs.variables import slots
-from tfmdl.sharing import METHODS
+from tfmdl.sharing import METHODS, TOGETHER
 
 
 def initialize(model: MultiDomainClassifier, trunk: Trunk, packs: list[Pack] = ()) -> None:
@@ -41,14 +42,15 @@ def compose(
 
     Args:
         trunk: The trunk.
-        packs: One per domain. Packs that mix experts may stand beside packs of the method that trained these.
+        packs: One per domain. Packs that mix experts may stand beside packs of the method that trained these, and
+            packs of methods that go together beside each other: each domain then has what its own pack has.
         dtype: Keras dtype policy of the model.
         expert_packs: Packs that `packs` mix the kernels of; those not given are read from where they were.
 
     Raises:
         FileNotFoundError: if an expert's pack is neither given nor where it was.
-        ValueError: if a pack was trained on another trunk, two packs are of one domain, their methods or experts
-            differ, or an expert's pack is another than the one that was used.
+        ValueError: if a pack was trained on another trunk, two packs are of one domain, their methods do not go
+            together, their experts differ, or an expert's pack is another than the one that was used.
     """
     if not packs:
         raise ValueError("a model needs at least one domain pack; received none")
@@ -58,13 +60,12 @@ def compose(
             raise ValueError(f"two packs of domain {pack.domain!r}: {path_of[pack.domain]} and {pack.path}")
         path_of[pack.domain] = pack.path
         pack.check_trunk(trunk)
-    architecture = _common_architecture(trunk, packs)
-    _check_fits(trunk, architecture)
+    architecture, budgets = _architectures(trunk, packs)
     mixes = METHODS[architecture.method].experts_by is not None
     expert_of = find_experts(trunk, packs, expert_packs) if mixes else {}
     experts = (trunk.base_domain, *expert_of) if mixes else ()
     num_classes = {pack.domain: len(pack.label_names) for pack in packs}
-    model = MultiDomainClassifier(num_classes, architecture, dtype, experts)
+    model = MultiDomainClassifier(num_classes, architecture, dtype, experts, budgets)
     pack_of = {pack.domain: with_gates_for_all(pack, model) if mixes else pack for pack in packs}
     for slot, owner, bank in slots(model):
         pack = (expert_of if bank.pooled else pack_of).get(owner)
@@ -128,10 +129,11 @@ def domains_without_additions(model: MultiDomainClassifier, packs: list[Pack]) -
     return [pack.domain for pack in packs if not any(model.is_addition(slot) for slot in pack.tensors)]
 
 
-def _common_architecture(trunk, packs):
-    """Returns the architecture of the added domains: the base domain's own pack fits any method on its trunk.
+def _architectures(trunk, packs):
+    """Returns the architecture of the added domains and, where they differ, the one of each by its name.
 
-    Beside packs that mix experts, packs of the method that trained these fit, too.
+    The base domain's own pack fits any method on its trunk. Beside packs that mix experts, packs of the method that
+    trained these fit, too.
     """
     added = [pack for pack in packs if pack.domain != trunk.base_domain] or packs
     first = next((pack for pack in added if pack.experts), added[0])
@@ -139,12 +141,26 @@ def _common_architecture(trunk, packs):
     if first.experts:
         fitting.append(architecture_of_experts(first.architecture))
     for pack in added:
-        if pack.architecture not in fitting:
+        _check_fits(trunk, pack.architecture)
+        if pack.architecture not in fitting and not _go_together(first, pack):
+            groups = " or all ".join(", ".join(_methods_of(key)) for key in TOGETHER)
             raise ValueError(
-                f"packs of one model are of one method; {first.path} has {first.architecture}, "
-                f"{pack.path} has {pack.architecture}"
+                f"packs of one model are of one method and its options, or all of {groups}; "
+                f"{first.path} has {first.architecture.method_and_options}, "
+                f"{pack.path} has {pack.architecture.method_and_options}"
             )
-    return first.architecture
+    if first.experts:
+        return first.architecture, {}
+    return first.architecture, own_budgets({pack.domain: pack.architecture for pack in added})
+
+
+def _go_together(*packs):
+    keys = {METHODS[pack.architecture.method].together for pack in packs}
+    return len(keys) == 1 and None not in keys
+
+
+def _methods_of(key):
+    return [name for name, method in METHODS.items() if method.together == key]
 
 
 def _check_fits(trunk, architecture):
@@ -172,7 +188,8 @@ def _check_packs_are_used(model, trunk, packs):
                 continue
             if f"{slot}/{SHARED}" not in present or not np.array_equal(value, trunk.tensors[slot]):
                 raise ValueError(
-                    f"pack {pack.path} has its own {slot}, which method {model.architecture.method} shares"
+                    f"pack {pack.path} has its own {slot}, which method {model.architecture_of(pack.domain).method} "
+                    "shares"
                 )
 
 

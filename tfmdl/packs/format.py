@@ -159,8 +159,13 @@ def write_trunk(
         path: The file.
         model: The model.
         base_domain: One of its domains.
-        preprocessing: As in `Trunk`, whose errors this raises too.
+        preprocessing: As in `Trunk`.
+
+    Raises:
+        ValueError: as `Trunk`, and if the domains differ in method or options: each then has its own view of a trunk.
     """
+    if model.budgets:
+        raise ValueError("`model` must have domains of one method, which a trunk is written of; received several")
     tensors = {
         slot: bank.stored(owner)
         for slot, owner, bank in slots(model)
@@ -222,7 +227,7 @@ def write_pack(
         domain=domain,
         label_names=label_names,
         category_ids=category_ids,
-        architecture=model.architecture,
+        architecture=model.architecture_of(domain),
         preprocessing=preprocessing,
         trunk_fingerprint=trunk_fingerprint,
         accuracy=accuracy,

@@ -86,6 +86,8 @@ def write_model_card(
         )
     architecture = model.architecture
     depth = f"{architecture.backbone}, width {architecture.width}, {architecture.blocks_per_stage} blocks per stage"
+    methods = list(dict.fromkeys(model.architecture_of(pack.domain).method_and_options for pack in packs))
+    shared_by = f"sharing method{'s' if len(methods) > 1 else ''} {', '.join(methods)}"
     form = ", normalisation folded" if manifest["folded"] else ""
     base = manifest["base_domain"]
     table = "\n".join(rows)
@@ -98,7 +100,7 @@ All You Need for Learning Multiple Visual Domains" (Guo et al., AAAI 2019).
 
 License: {license_line or "not stated"}
 
-* Network: {depth}; sharing method {architecture.method}.
+* Network: {depth}; {shared_by}.
 * Trained on: the trunk on {base}, then each domain on its own training images, everything shared frozen.
 * Parameters: {counted.total:,} in all, of which {counted.shared:,} are shared by all domains.
 * Served in {manifest["precision"]}{form}. Probabilities differ from the trained model's by at most {difference:.1e}.

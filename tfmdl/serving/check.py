@@ -89,17 +89,35 @@ def features_difference(signatures, requests: list[SampleRequest]) -> float:
     return max((float(apart[domain] / scale[domain]) for domain in apart), default=0.0)
 
 
-def check_unchanged(before, after, requests: list[SampleRequest]) -> None:
+def check_unchanged(before, after, requests: list[SampleRequest], allowed: float = 0.0) -> float:
     """Compares the answers of two loaded exports to requests for domains that both serve.
 
+    Args:
+        before, after: Their signatures.
+        requests: The requests.
+        allowed: By how much numbers may differ, relative to the largest where that is above one. If they may, labels
+            and class ids are not compared: of classes that are as probable, either may be the first.
+
+    Returns:
+        By how much they differ.
+
     Raises:
-        ValueError: if a single bit of them differs.
+        ValueError: if they differ by more; where nothing is allowed, if a single bit differs.
     """
+    largest = 0.0
     for request in requests:
         old, new = ask(before, request), ask(after, request)
         for name in new:
-            if not np.array_equal(*_same_columns(old[name], new[name])):
+            was, now = _same_columns(old[name], new[name])
+            if np.array_equal(was, now) or (allowed and was.dtype.kind != "f"):
+                continue
+            difference = np.inf
+            if allowed:
+                difference = float(np.abs(was - now).max() / max(1.0, np.abs(was).max()))
+            if not difference <= allowed:
                 raise ValueError(f"signature {request.signature!r} does not answer as it did: {name} differs")
+            largest = max(largest, difference)
+    return largest
 
 
 def _same_columns(old, new):

@@ -6,6 +6,7 @@ import pathlib
 
 import tensorflow as tf
 
+from tfmdl.architecture import own_budgets
 from tfmdl.config import load_config
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier
@@ -30,6 +31,8 @@ class ExportSource:
         next_id: What the next domain will be called there.
         size: Height and width of the images of a batch that mixes domains.
         previous: The version that this one follows, or None.
+        rewired: Batches that mix domains are not computed as in that version, since domains differ in method in one of
+            the two: answers to them are the same up to rounding.
     """
 
     model: MultiDomainClassifier
@@ -40,6 +43,7 @@ class ExportSource:
     next_id: int
     size: tuple[int, int]
     previous: pathlib.Path | None = None
+    rewired: bool = False
 
     @property
     def manifest(self) -> dict:
@@ -117,7 +121,11 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
     if all(pack.preprocessing.size != size for pack in packs):
         size = most_common_size(packs)
     model = compose(trunk, packs)
-    return ExportSource(model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version)
+    before = own_budgets(_added_architectures({pack.domain: pack for pack in old}, trunk.base_domain))
+    rewired = bool(before or model.budgets)
+    return ExportSource(
+        model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version, rewired
+    )
 
 
 def data_dir_of(paths) -> str | None:
@@ -129,11 +137,18 @@ def data_dir_of(paths) -> str | None:
     return None
 
 
+def _added_architectures(domains, base):
+    """Returns the architectures by domain of all but the base domain."""
+    return {domain: facts.architecture for domain, facts in domains.items() if domain != base}
+
+
 def _take_apart(version, manifest):
     """Returns trunk and packs out of the variables of an export."""
     domains = {domain: read_domain(version, domain) for domain in manifest.domains}
     model = MultiDomainClassifier(
-        {domain: len(facts.label_names) for domain, facts in domains.items()}, manifest.architecture
+        {domain: len(facts.label_names) for domain, facts in domains.items()},
+        manifest.architecture,
+        budgets=own_budgets(_added_architectures(domains, manifest.base_domain)),
     )
     try:
         values = tf.saved_model.load(str(version)).values

@@ -65,7 +65,8 @@ class Export:
         images: How many images were compared.
         drawn: Domains whose images were drawn, for lack of real ones.
         signatures: By name: inputs and outputs, each a `tf.TensorSpec` by name.
-        unchanged: Domains whose answers were found to be those of the version before, bit for bit.
+        unchanged: Domains whose answers were found to be those of the version before.
+        change: By how much they differ from these: 0 is bit for bit.
         deleted: Versions that were deleted since there are newer ones.
     """
 
@@ -75,6 +76,7 @@ class Export:
     drawn: list[str]
     signatures: dict[str, tuple[dict, dict]]
     unchanged: tuple[str, ...]
+    change: float
     deleted: list[pathlib.Path]
 
 
@@ -107,7 +109,7 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
                 f"the export does not answer as the model does: probabilities differ by {difference:.2g} (features by "
                 f"{of_features:.2g} of the largest); expected at most {options.allowed:g} (--tolerance)"
             )
-        unchanged = _check_unchanged(source, options, loaded, requests)
+        unchanged, change = _check_unchanged(source, options, loaded, requests)
         assets.write_assets(written, manifest, source.packs, source.ids)
         assets.write_model_card(
             written, source.model, source.packs, manifest, difference, options.data_dir, options.license_line
@@ -120,7 +122,7 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
     }
     images = sum(map(len, samples.values()))
     deleted = prune(path.parent, options.keep, path)
-    return Export(path, difference, images, drawn, specs, unchanged, deleted)
+    return Export(path, difference, images, drawn, specs, unchanged, change, deleted)
 
 
 def _served(source, options):
@@ -134,9 +136,9 @@ def _served(source, options):
 
 
 def _check_unchanged(source, options, loaded, requests):
-    """Returns the domains that were in the version before, after their answers were found unchanged."""
+    """Returns the domains that were in the version before, and by how much their answers have changed: hardly."""
     if source.previous is None or options.fold or options.precision != "float32":
-        return ()
+        return (), 0.0
     before = tf.saved_model.load(str(source.previous)).signatures
     kept = [pack.domain for pack in source.packs if pack.path == f"{source.previous} ({pack.domain})"]
     both = []
@@ -144,5 +146,5 @@ def _check_unchanged(source, options, loaded, requests):
         rows = [row for row, pack in enumerate(request.packs) if pack.domain in kept]
         if rows:
             both.append(request.rows(rows))
-    check_unchanged(before, loaded.signatures, both)
-    return tuple(kept)
+    allowed = options.allowed if source.rewired else 0.0
+    return tuple(kept), check_unchanged(before, loaded.signatures, both, allowed)

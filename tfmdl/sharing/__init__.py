@@ -9,6 +9,7 @@ from tfmdl.sharing.individual import Individual
 from tfmdl.sharing.low_rank import LowRank
 from tfmdl.sharing.method import SharingMethod
 from tfmdl.sharing.options import MethodOptions
+from tfmdl.sharing.own_budgets import OwnBudgets
 from tfmdl.sharing.parallel_adapters import ParallelAdapters
 from tfmdl.sharing.piggyback import Piggyback
 from tfmdl.sharing.pointwise_sharing import PointwiseSharing
@@ -30,6 +31,9 @@ METHODS: dict[str, type[SharingMethod]] = {
         LowRank,
     )
 }
+
+# What makes one model of packs of several methods, by what these methods name in `together`.
+TOGETHER: dict[str, type[SharingMethod]] = {"own_budgets": OwnBudgets}
 
 # By name, all options of all methods, and which methods have them.
 OPTIONS: dict[str, dataclasses.Field] = {
@@ -68,4 +72,4 @@ def options_of(method: str, values: dict) -> MethodOptions:
     return METHODS[method].Options(**own)
 
 
-__all__ = ["METHODS", "OPTIONS", "MethodOptions", "SharingMethod", "methods_with", "options_of"]
+__all__ = ["METHODS", "OPTIONS", "TOGETHER", "MethodOptions", "SharingMethod", "methods_with", "options_of"]

@@ -10,4 +10,5 @@ class ClassifierOnly(UniformSharing):
     """
 
     name = "classifier_only"
+    together = "own_budgets"
     shared = True

@@ -40,19 +40,30 @@ class LowRank(SharingMethod):
     name = "low_rank"
     Options = LowRankOptions
     additions = frozenset({"update", "depthwise_update", "pointwise_update"})
+    together = "own_budgets"
+
+    @property
+    def rank(self):
+        """Of all domains, or by name of the domains that have updates."""
+        return self.options.rank
 
     def shares(self, part, *, last=False):
         return part != "norm"
 
     def adjustment(self, part):
-        return DomainLowRankUpdate(self.domains, self.options.rank, dtype=self.dtype, name="update")
+        return DomainLowRankUpdate(self.domains, self.rank, dtype=self.dtype, name="update")
 
     def separable_conv(self, filters, *, strides, number, count, name):
         return DomainLowRankSeparableConv2D(
-            filters, self.domains, self.options.rank, strides=strides, dtype=self.dtype, name=name
+            filters,
+            self.domains,
+            self.rank,
+            strides=strides,
+            share_depthwise=self.shares("depthwise"),
+            share_pointwise=self.shares("pointwise", last=number == count),
+            dtype=self.dtype,
+            name=name,
         )
 
     def conv(self, filters, *, strides, name):
-        return DomainLowRankConv2D(
-            filters, self.domains, self.options.rank, strides=strides, dtype=self.dtype, name=name
-        )
+        return DomainLowRankConv2D(filters, self.domains, self.rank, strides=strides, dtype=self.dtype, name=name)

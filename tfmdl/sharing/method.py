@@ -33,6 +33,8 @@ class SharingMethod(abc.ABC):
             mostly depthwise kernels and normalisation. They are if all layers take it (`takes_side_by_side`).
         experts_by: The method that trained the packs of the experts, whose kernels this one mixes; None if it has none.
         fixed: Ends of the slots that a domain owns or uses but does not train.
+        together: The key of `tfmdl.sharing.TOGETHER` by which packs of this method make one model with packs of other
+            methods and options that name the same; None if its packs go only with such as are alike.
 
     Args:
         domains: Names of the domains, in the order of their ids.
@@ -54,6 +56,7 @@ class SharingMethod(abc.ABC):
     side_by_side = False
     experts_by: str | None = None
     fixed: tuple[str, ...] = ()
+    together: str | None = None
 
     def __init__(self, domains, options=None, experts=(), dtype="float32"):
         if experts and not self.experts_by:
@@ -69,7 +72,7 @@ class SharingMethod(abc.ABC):
 
     @abc.abstractmethod
     def shares(self, part, *, last=False):
-        """Returns whether all domains use the same.
+        """Returns whether all domains use the same; or the names of those that do.
 
         Args:
             part: One of `PARTS`.

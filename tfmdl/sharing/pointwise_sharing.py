@@ -41,6 +41,7 @@ class PointwiseSharing(SharingMethod):
     convolutions = frozenset({"separable", "keras"})
     refusal = "shares pointwise kernels, and a plain convolution has none"
     side_by_side = True
+    together = "own_budgets"
 
     def shares(self, part, *, last=False):
         if part == "pointwise":

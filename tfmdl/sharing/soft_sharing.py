@@ -50,6 +50,7 @@ class SoftSharing(PointwiseSharing):
     convolutions = frozenset({"separable"})
     additions = frozenset({"gate"})
     experts_by = "pointwise_sharing"
+    together = None
     fixed = ("depthwise/kernel",)
 
     def __init__(self, domains, options=None, experts=(), dtype="float32"):
