@@ -107,6 +107,7 @@ class Recipe:
         on_features: Where the network stays as it is, training sees of each image what evaluation sees, and so the
             features of all images are computed once.
         head: How the head alone is trained first; None: it is not.
+        goes_back: At the end the weights go back towards those that training began with, as far as that is good.
 
     Raises:
         ValueError: if there is no such crop.
@@ -126,6 +127,7 @@ class Recipe:
     keeps_statistics: bool = False
     on_features: bool = False
     head: "Recipe | None" = None
+    goes_back: bool = False
 
     def __post_init__(self):
         if self.crop not in CROPS:
@@ -201,6 +203,7 @@ FINETUNE = Recipe(
     flips=True,
     keeps_statistics=True,
     head=HEAD,
+    goes_back=True,
 )
 # Mirrored, some signs are others, and letters are none. By name alone, whatever classes there are: what the trunk makes
 # of mirrored images does not tell, for it hardly sees the difference: a linear classifier on its features knows one to

@@ -18,6 +18,7 @@ from tfmdl.training.progress import Progress
 from tfmdl.training.run_folder import ResumeState, RunFolder, metric_variables
 from tfmdl.training.setup import Job, prepare
 from tfmdl.training.tensorboard import TensorBoard
+from tfmdl.training.way_back import go_back
 
 
 def train(config: RunConfig) -> None:
@@ -50,9 +51,14 @@ def run(job: Job) -> None:
                 board.images(job.pipeline, job.preprocessing)
                 if job.first_features:
                     fit_head(job)
+                if job.recipe.goes_back:
+                    folder.save_start(job.network)
             loop = Loop(job, pipeline, folder, state, progress, board, terminated)
             while loop.step < job.total_steps:
                 evaluations = loop.epoch()
+            if job.recipe.goes_back:
+                start = folder.read_start(job.network)
+                evaluations = go_back(job, start, lambda: evaluate(job), progress.note)
         folder.write_results(job, evaluations or evaluate(job))
         board.close()
         progress.note(folder.what_next(job))

@@ -13,7 +13,7 @@ from tfmdl import packs
 from tfmdl.cli import typed
 from tfmdl.config import CONFIG_FILE, RunConfig, differences, load_config
 from tfmdl.evaluation.accuracy import Evaluation
-from tfmdl.files import locked, read_json, write_json
+from tfmdl.files import locked, read_json, read_tensors, write_json, write_tensors
 from tfmdl.imported import IMPORTED_FILE
 from tfmdl.training.checkpoints import Checkpoint, Checkpoints, collect, restore
 from tfmdl.training.metrics import truncate_metrics
@@ -57,6 +57,7 @@ class RunFolder:
         metrics: A line per epoch.
         train_events, val_events: Folders of TensorBoard's events.
         checkpoints: What the run goes on from.
+        start: The weights that the steps began with, where they are needed at the end.
         trunk: The trunk, of a run that trains one.
         packs: Folder of a pack per domain, which are written last.
     """
@@ -68,6 +69,7 @@ class RunFolder:
         self.train_events = self.path / "train"
         self.val_events = self.path / "val"
         self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.start = self.path / "start.safetensors"
         self.trunk = self.path / packs.TRUNK_FILE
         self.packs = self.path / packs.PACKS_DIR
 
@@ -100,6 +102,28 @@ class RunFolder:
                     + "\nuse another --workdir, or remove that one"
                 )
         write_json(self.config, described)  # again too: data or trunk may have moved
+
+    def save_start(self, network: keras.Model) -> None:
+        """Writes the weights that the steps of a run begin with.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        tensors = {variable.path: np.asarray(variable) for variable in network.trainable_variables}
+        write_tensors(self.start, tensors, {"kind": "start"})
+
+    def read_start(self, network: keras.Model) -> dict[str, np.ndarray]:
+        """Returns what `save_start` wrote, by the variables' paths.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+            ValueError: if it is damaged, or of another network.
+        """
+        tensors, header = read_tensors(self.start)
+        wanted = {variable.path: tuple(variable.shape) for variable in network.trainable_variables}
+        if header.get("kind") != "start" or {path: value.shape for path, value in tensors.items()} != wanted:
+            raise ValueError(f"{self.start}: not the weights that this run began with; use another --workdir")
+        return tensors
 
     def save_checkpoint(
         self, network: keras.Model, step: int, mid_epoch_seconds: float | None = None
