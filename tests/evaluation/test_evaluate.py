@@ -233,10 +233,12 @@ def test_the_command(runs, data_dir, tmp_path):
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     output = tmp_path / f"{'long' * 40}.json"  # a name to be copied from the screen whole
+    picture = tmp_path / "mistakes-tiny.png"
     done = run("--split=val", f"--output={output}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "accuracy %" in done.stdout and f"wrote {output}\n" in done.stdout
     assert list(json.loads(output.read_text())["domains"]) == ["tiny"]
+    assert f"wrote {picture}\n" in done.stdout and picture.is_file()
     refused = run("--split=test")
     assert refused.returncode == 1 and refused.stdout == ""
     assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
