@@ -1,6 +1,7 @@
 """Evaluates runs, or one composed model: nothing is printed or written here."""
 
 import dataclasses
+import itertools
 from collections import Counter
 
 from tfmdl import packs
@@ -28,6 +29,7 @@ class EvaluationConfig:
         expert_paths: Packs that these mix the kernels of, if they are no longer where they were.
         labels_dir: Folder of `<domain>_test.json` files, for a test split without labels.
         wrong, right: How many wrong and right answers of each domain to keep with their images.
+        batches: Evaluate only so many batches of each domain of `workdirs`, the first; None: all.
     """
 
     data_dir: str
@@ -39,6 +41,7 @@ class EvaluationConfig:
     labels_dir: str | None = None
     wrong: int = 0
     right: int = 0
+    batches: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +137,8 @@ def load(config: EvaluationConfig) -> Loaded:
     """
     if config.workdirs and (config.trunk or config.pack_paths):
         raise ValueError("give either --workdir, or --trunk and --packs; received both")
+    if config.batches and not config.workdirs:
+        raise ValueError(f"`batches` is for `workdirs`; received batches={config.batches} for a composed model")
     if not config.workdirs:
         return [packs.load_model(None, config.trunk, list(config.pack_paths), expert_paths=config.expert_paths)]
     loaded = [packs.load_model([workdir], expert_paths=config.expert_paths) for workdir in config.workdirs]
@@ -181,4 +186,5 @@ def _predict(config, model, members, infos):
         yield from predict_mixed(model, sources)
     else:
         for source in sources:
-            yield from predict_alone(model.tower(source.domain, gates=True), source)
+            predictions = predict_alone(model.tower(source.domain, gates=True), source)
+            yield from itertools.islice(predictions, config.batches)
