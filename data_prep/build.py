@@ -30,7 +30,7 @@ def build_domain(plan: Plan, config: ConvertConfig) -> None:
     """
 
     def check(batch: list[RawImage]) -> tuple[list[RawImage], list[CheckedImage | str]]:
-        return batch, prepare_images([image.encoded for image in batch], config.resize_shorter)
+        return batch, prepare_images([image.encoded for image in batch], config.shorter, config.enlarges)
 
     started = time.monotonic()
     total = sum(map(len, plan.splits.values()))

@@ -6,10 +6,17 @@ import pathlib
 from data_prep.plan import SPLITS, DataError
 from tfmdl.outside import is_utf8
 
+# Photos of any size come in folders: training wants no more of one than this.
+LONGEST_SHORTER = {"folder": 256}
+
 
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig:
     """One call of the converter; the fields are its flags.
+
+    Attributes:
+        resize_shorter: The shorter side of all images; 0 keeps theirs, None shrinks what is above the source's
+            `LONGEST_SHORTER`.
 
     Raises:
         DataError: if a value makes no sense, naming the flag.
@@ -48,8 +55,20 @@ class ConvertConfig:
             raise DataError(f"--input_dir: no such folder: {self.input_dir}")
 
     @property
+    def shorter(self) -> int | None:
+        """The shorter side that images are resized to, or None where they keep theirs."""
+        asked = LONGEST_SHORTER.get(self.source) if self.resize_shorter is None else self.resize_shorter
+        return asked or None
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether images whose shorter side is below `shorter` are resized too."""
+        return self.resize_shorter is not None
+
+    @property
     def record_options(self) -> dict:
         """The flags that shape the records of a domain, whatever its images are."""
-        return {name: getattr(self, name) for name in ("source", "shard_mb", "resize_shorter", "seed")} | {
-            "splits": list(self.splits)
+        return {name: getattr(self, name) for name in ("source", "shard_mb", "seed")} | {
+            "resize_shorter": self.shorter if self.enlarges or not self.shorter else f"at most {self.shorter}",
+            "splits": list(self.splits),
         }

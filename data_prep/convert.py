@@ -11,7 +11,7 @@ if not __package__:  # started as a file, wherever from: the project is found fr
 
 from absl import flags
 
-from data_prep.config import ConvertConfig
+from data_prep.config import LONGEST_SHORTER, ConvertConfig
 from data_prep.conversion import SOURCES, convert
 from data_prep.ordered import available_cores
 from data_prep.plan import SPLITS
@@ -38,9 +38,11 @@ def define_flags():
     flags.DEFINE_integer(
         "resize_shorter",
         None,
-        "Resize to this shorter side, and encode again, images of another; the default keeps all as they are, but "
-        "those that EXIF data says to turn, which are stored upright.",
-        lower_bound=1,
+        "Resize images to this shorter side, the smaller ones too, and encode them again as JPEG; 0 keeps all as they "
+        "are. By default --source=folder shrinks images whose shorter side is above "
+        f"{LONGEST_SHORTER['folder']} pixels to that, and the other sources keep all. Images that EXIF data says to "
+        "turn are always stored upright.",
+        lower_bound=0,
     )
     flags.DEFINE_integer("seed", 0, "Seed of the shuffle and of held-out splits.", lower_bound=0)
     flags.DEFINE_enum("on_error", "fail", ["fail", "skip"], "What to do about a bad image.")

@@ -47,7 +47,7 @@ def is_whole(plan: Plan, config: ConvertConfig) -> bool:
 def _option_differences(info: DatasetInfo, config: ConvertConfig) -> list[str]:
     now = config.record_options
     differences = [
-        f"--{name}={_flag(info.options.get(name))} there, --{name}={_flag(now[name])} now"
+        f"{_flag(name, info.options.get(name))} there, {_flag(name, now[name])} now"
         for name in now
         if info.options.get(name) != now[name]
     ]
@@ -57,5 +57,7 @@ def _option_differences(info: DatasetInfo, config: ConvertConfig) -> list[str]:
     return differences
 
 
-def _flag(value) -> str:
-    return ",".join(value) if isinstance(value, list) else str(value)
+def _flag(name: str, value) -> str:
+    if name == "resize_shorter":
+        value = value or 0  # what is typed to keep images as they are
+    return f"--{name}={','.join(value) if isinstance(value, list) else value}"

@@ -56,7 +56,9 @@ def check_images(images: Sequence[bytes]) -> list[CheckedImage | str]:
     return _checked(images, lambda encoded, header: (encoded, header))
 
 
-def prepare_images(images: Sequence[bytes], resize_shorter: int | None = None) -> list[CheckedImage | str]:
+def prepare_images(
+    images: Sequence[bytes], resize_shorter: int | None = None, enlarge: bool = True
+) -> list[CheckedImage | str]:
     """Makes images upright and of the wanted size, and decodes them in full.
 
     An image whose EXIF data (a JPEG's APP1, a PNG's eXIf) says that it is to be turned or mirrored is decoded,
@@ -66,11 +68,12 @@ def prepare_images(images: Sequence[bytes], resize_shorter: int | None = None) -
     Args:
         images: The encoded images.
         resize_shorter: If given, an image whose shorter side is not this long is resized and encoded again.
+        enlarge: Whether that is done to images whose shorter side is below it, too.
 
     Returns:
         For each image what was found, or the reason why it is refused.
     """
-    return _checked(images, lambda encoded, header: _prepared(encoded, header, resize_shorter))
+    return _checked(images, lambda encoded, header: _prepared(encoded, header, resize_shorter, enlarge))
 
 
 class PixelSums:
@@ -133,9 +136,10 @@ def _groups(pixels: dict[int, int]) -> Iterator[list[int]]:
         yield group
 
 
-def _prepared(encoded: bytes, header: Header, shorter: int | None) -> tuple[bytes, Header]:
+def _prepared(encoded: bytes, header: Header, shorter: int | None, enlarge: bool) -> tuple[bytes, Header]:
     """Returns the image upright, its shorter side `shorter` pixels long if given; unchanged if it is so already."""
-    resized = shorter is not None and shorter != min(header.height, header.width)
+    own = min(header.height, header.width)
+    resized = shorter is not None and (own > shorter or (enlarge and own < shorter))
     if header.orientation == 1 and not resized:
         return encoded, header
     if resized:

@@ -125,6 +125,19 @@ def test_the_page_stands_by_itself(campaign):
         assert (workdir / folder).is_dir()
 
 
+def test_the_page_shows_right_and_wrong_answers_of_the_best_row(campaign):
+    workdir, *_ = campaign
+    table, page = table_of(workdir), (workdir / "report.html").read_text()
+    best = max(METHODS, key=lambda method: float(table[method]["mean"]))
+    assert f"What {best} answered" in page
+    shown = dict(re.findall(r'<h3>(\w+)</h3><ul class="samples">(.*?)</ul>', page, re.DOTALL))
+    assert set(shown) == {"base", "tiny", "ucf101"}
+    for domain, images in shown.items():
+        accuracy = float(table[best][domain])
+        assert (images.count("✗") > 0) == (accuracy < 100)
+        assert (images.count("<li>") > images.count("✗")) == (accuracy > 0)
+
+
 def test_on_test_it_measures_what_eval_measures(campaign, data_dir, tmp_path):
     workdir, *_ = campaign
     labels = tmp_path / "labels"

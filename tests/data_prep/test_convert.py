@@ -141,7 +141,7 @@ def test_other_options_or_inputs_are_refused_until_overwritten(decathlon, conver
     records = convert_here(decathlon.root, domains=("left",))
     with pytest.raises(DataError, match="--seed=0 there, --seed=5 now.*--overwrite"):
         convert_here(decathlon.root, domains=("left",), seed=5)
-    with pytest.raises(DataError, match="--resize_shorter=None there, --resize_shorter=12 now"):
+    with pytest.raises(DataError, match="--resize_shorter=0 there, --resize_shorter=12 now"):
         convert_here(decathlon.root, domains=("left",), resize_shorter=12)
     old = shard_bytes(records)
     decathlon.image("left", "train", 0).write_bytes(decathlon.image("left", "train", 1).read_bytes())

@@ -98,3 +98,50 @@ def test_faults_of_folders_are_named(tmp_path, convert_here):
         convert_here(tmp_path / "mine", source="folder", splits=("train", "val"))
     with pytest.raises(DataError, match="unknown domain 'cars'.*pets"):
         convert_here(tmp_path / "mine", source="folder", domains=("cars",))
+
+
+def _write_photos(folder, sizes):
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        for split in ("train", "val", "test"):
+            (folder / "pets" / split / name).mkdir(parents=True)
+            for number, size in enumerate(sizes):
+                pixels = random.integers(0, 256, (*size, 3), np.uint8)
+                (folder / "pets" / split / name / f"{number}.png").write_bytes(encode(pixels, "PNG"))
+    return folder
+
+
+def test_photos_are_shrunk_to_256_pixels_and_smaller_images_keep_their_bytes(tmp_path, convert_here):
+    sizes = [(512, 300), (256, 400), (20, 700)]
+    folder = _write_photos(tmp_path / "mine", sizes)
+    found = read_split(convert_here(folder, source="folder"), "pets", "train")
+    assert sorted({(r["height"], r["width"], r["format"]) for r in found}) == [
+        (20, 700, b"png"),
+        (256, 400, b"png"),
+        (437, 256, b"jpeg"),
+    ]
+    originals = [path.read_bytes() for path in folder.rglob("*.png")]
+    assert all(r["encoded"] in originals for r in found if r["format"] == b"png")
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(0, [(20, 24), (300, 280)]), (32, [(32, 38), (34, 32)])])
+def test_a_given_shorter_side_is_that_of_all_and_0_keeps_theirs(asked, expected, tmp_path, convert_here):
+    folder = _write_photos(tmp_path / "mine", [(20, 24), (300, 280)])
+    found = read_split(convert_here(folder, source="folder", resize_shorter=asked), "pets", "train")
+    assert sorted({(r["height"], r["width"]) for r in found}) == expected
+
+
+def test_records_of_another_size_are_refused_with_what_made_them(tmp_path, convert_here):
+    folder = _write_photos(tmp_path / "mine", [(20, 24), (30, 28)])
+    convert_here(folder, "kept", source="folder", resize_shorter=0)
+    with pytest.raises(DataError, match="--resize_shorter=0 there, --resize_shorter=at most 256 now"):
+        convert_here(folder, "kept", source="folder")
+    convert_here(folder, "default", source="folder")
+    convert_here(folder, "default", source="folder")
+    with pytest.raises(DataError, match="--resize_shorter=at most 256 there, --resize_shorter=256 now"):
+        convert_here(folder, "default", source="folder", resize_shorter=256)
+
+
+def test_other_sources_keep_all_images_by_default(decathlon, convert_here):
+    by_default = shard_bytes(convert_here(decathlon.root, domains=("left",)))
+    assert shard_bytes(convert_here(decathlon.root, domains=("left",), resize_shorter=0)) == by_default

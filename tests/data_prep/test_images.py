@@ -68,6 +68,16 @@ def test_resizing_keeps_the_shape_and_only_touches_what_differs():
     assert prepare_images([encoded], resize_shorter=20)[0].encoded == encoded
 
 
+def test_a_smaller_image_is_enlarged_or_keeps_its_bytes():
+    encoded = encode(_pixels(20, 50), "PNG")
+    (enlarged,) = prepare_images([encoded], resize_shorter=30)
+    assert (enlarged.format, enlarged.height, enlarged.width) == ("jpeg", 30, 75)
+    (kept,) = prepare_images([encoded], resize_shorter=30, enlarge=False)
+    assert (kept.encoded, kept.format) == (encoded, "png")
+    shrunk = [prepare_images([encoded], resize_shorter=10, enlarge=enlarge)[0].encoded for enlarge in (True, False)]
+    assert shrunk[0] == shrunk[1] != encoded
+
+
 def _smooth(height=40, width=60):
     """Returns an RGB image in whose channels JPEG loses next to nothing, and that no turn leaves as it is."""
     y, x = np.mgrid[0:height, 0:width]

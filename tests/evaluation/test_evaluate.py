@@ -164,6 +164,13 @@ def test_a_domain_of_another_size_is_not_mixed(config_of, data_dir, tmp_path):
     assert set(evaluate(EvaluationConfig(str(data_dir), "val", workdirs=folders)).evaluations) == set(DOMAINS)
 
 
+def test_so_many_batches_are_evaluated_as_are_asked_for(config_of, monkeypatch):
+    monkeypatch.setattr("tfmdl.evaluation.predict.BATCH_SIZE", 5)
+    found = evaluate(dataclasses.replace(config_of("val"), batches=2, wrong=SIZES["val"], right=SIZES["val"]))
+    for domain in DOMAINS:
+        assert found.evaluations[domain].total == len(found.wrong[domain]) + len(found.right[domain]) == 10
+
+
 def test_two_runs_of_one_domain_are_refused(config_of):
     config = config_of("val")
     with pytest.raises(ValueError, match="2 runs of domain 'base'"):
@@ -176,6 +183,7 @@ def test_two_runs_of_one_domain_are_refused(config_of):
         ({"split": "val", "labels_dir": "labels"}, "--labels_dir is for --split=test; received --split=val"),
         ({"trunk": "trunk"}, "either --workdir, or --trunk and --packs; received both"),
         ({"workdirs": ()}, "either --workdir, or --trunk and --packs"),
+        ({"workdirs": (), "trunk": "trunk", "batches": 2}, "`batches` is for `workdirs`; received batches=2"),
         ({"split": "final"}, "domain 'base' in .* has no split 'final'; it has train, val, test"),
     ],
 )
@@ -233,10 +241,12 @@ def test_the_command(runs, data_dir, tmp_path):
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     output = tmp_path / f"{'long' * 40}.json"  # a name to be copied from the screen whole
+    picture = tmp_path / "mistakes-tiny.png"
     done = run("--split=val", f"--output={output}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "accuracy %" in done.stdout and f"wrote {output}\n" in done.stdout
     assert list(json.loads(output.read_text())["domains"]) == ["tiny"]
+    assert f"wrote {picture}\n" in done.stdout and picture.is_file()
     refused = run("--split=test")
     assert refused.returncode == 1 and refused.stdout == ""
     assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1

@@ -22,6 +22,7 @@ from tfmdl.campaign.costs import Costs, duration
 from tfmdl.campaign.plan import CampaignConfig, claim, is_claimed, plan, rows_of
 from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
+from tfmdl.campaign.samples import pick_samples
 from tfmdl.cli import start, table_console
 from tfmdl.data.records import converted_domains
 from tfmdl.files import locked
@@ -123,7 +124,9 @@ def main(argv):
     table_console().print(summary(config, results))
     for planned, reason in results.damaged.items():
         print(f"{planned.name}: failed: {printable(reason)}")
-    print("wrote " + " and ".join(map(str, write_report(config, results))))
+    print("picking images to show", flush=True)
+    samples = pick_samples(config, results, FLAGS.labels_dir)
+    print("wrote " + " and ".join(map(str, write_report(config, results, samples))))
     num_failed = len({*failed, *results.damaged})
     if num_failed:
         print(f"error: {num_failed} of {len(runs)} runs failed, see above", file=sys.stderr)

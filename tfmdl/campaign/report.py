@@ -1,27 +1,34 @@
 """The report of a campaign: report.md, and report.html in one file that needs nothing else."""
 
+import base64
 import dataclasses
 import html
+import io
 import itertools
 import math
 import os
 import pathlib
 import statistics
 
+from PIL import Image
 from rich.table import Table
 
 import tfmdl
 from tfmdl.campaign import figures
 from tfmdl.campaign.plan import CampaignConfig
 from tfmdl.campaign.results import Results
+from tfmdl.campaign.samples import Samples
 from tfmdl.evaluation.decathlon import Z_95
+from tfmdl.evaluation.picture import short
 from tfmdl.files import write_text
+from tfmdl.outside import printable
 from tfmdl.published import TABLE_1
 
 REPORT_MARKDOWN = "report.md"
 REPORT_PAGE = "report.html"
 NOT_RUN = "not run"
 FAILED = "failed"
+THUMBNAIL = 96  # pixels of the longer side, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +42,31 @@ class TableCell:
 
 
 @dataclasses.dataclass(frozen=True)
+class Thumbnail:
+    """A small image, as a data URI; the name of its class, and what it was taken for if that was another."""
+
+    uri: str
+    label: str
+    mistake: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading, what is to be said of it, and a table or a picture or both."""
+    """A heading, what is to be said of it, and a table, a picture or rows of thumbnails by name."""
 
     title: str
     text: str
     header: tuple[str, ...] = ()
     rows: tuple[tuple[TableCell, ...], ...] = ()
     picture: str | None = None
+    thumbnails: dict[str, tuple[Thumbnail, ...]] = dataclasses.field(default_factory=dict)
 
 
-def write_report(config: CampaignConfig, results: Results) -> tuple[pathlib.Path, pathlib.Path]:
+def write_report(
+    config: CampaignConfig, results: Results, samples: Samples | None = None
+) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes both files, aside and then into place, and returns their paths."""
-    sections = [section for section in _sections(config, results) if section]
+    sections = [section for section in _sections(config, results, samples) if section]
     paths = (pathlib.Path(config.workdir, REPORT_MARKDOWN), pathlib.Path(config.workdir, REPORT_PAGE))
     for path, text in zip(paths, (_markdown(config, sections), _html(config, sections)), strict=True):
         write_text(path, text)
@@ -65,7 +84,7 @@ def summary(config: CampaignConfig, results: Results) -> Table:
     return table
 
 
-def _sections(config, results):
+def _sections(config, results, samples):
     yield _table_section(config, results)
     yield _cost_section(config, results)
     if any(result.cost for result in results.rows):
@@ -74,6 +93,8 @@ def _sections(config, results):
             "Up and to the left is better.",
             picture=figures.accuracy_by_parameters(results),
         )
+    if samples:
+        yield _samples_section(results, samples)
     yield _orderings_section(results)
     yield _published_section(results)
     if any(result.cells for result in results.rows):
@@ -173,6 +194,39 @@ def _cost_section(config, results):
         "bits of both", "bytes of its pack",
     )  # fmt: skip
     return Section("What it costs", text, header, _plain(rows))
+
+
+def _samples_section(results, samples):
+    text = (
+        f"What {samples.row} answered, the best by the mean over all domains, by its run of the first seed. Of each "
+        f"domain some images of {results.split} that it got right, taken by chance, and those that it got most wrong, "
+        "with the true class, the answer and its probability."
+    )
+    counts = sorted({found.num_images for found in samples.domains.values()})
+    if counts:
+        text += f" Out of {' to '.join(f'{number:,}' for number in dict.fromkeys((counts[0], counts[-1])))} per domain."
+    for domain, reason in samples.unread.items():
+        text += f" {domain} cannot be read: {printable(reason)}."
+    rows = {}
+    for domain, found in samples.domains.items():
+        names = [short(name) for name in found.label_names]
+        rows[domain] = tuple(
+            Thumbnail(
+                _data_uri(one.image),
+                names[one.label],
+                "" if one.right else f"{names[one.answer]} {100 * one.probability:.0f}%",
+            )
+            for one in (*found.right, *found.wrong)
+        )
+    return Section("Right and wrong", text, thumbnails=rows)
+
+
+def _data_uri(pixels):
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    target = io.BytesIO()
+    image.save(target, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
 
 
 def _orderings_section(results):
@@ -280,9 +334,10 @@ def _markdown(config, sections):
 
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --good: 34 139 90; }
+:root { color-scheme: light dark; --line: #8884; --good: 34 139 90; --right: #1a6b32; --wrong: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --right: #5fd38a; --wrong: #ff8f86; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 92rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0; } h2 { margin: 2.2rem 0 0.3rem; }
+h1 { margin-bottom: 0; } h2 { margin: 2.2rem 0 0.3rem; } h3 { margin: 1rem 0 0.4rem; font-size: 1rem; }
 p { max-width: 60rem; margin: 0.3rem 0 0.8rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
@@ -290,6 +345,10 @@ th, td { padding: 0.28rem 0.6rem; border-bottom: 1px solid var(--line); text-ali
 th { vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
 td a { color: inherit; text-decoration: none; } td a:hover { text-decoration: underline; }
 svg { max-width: 100%; height: auto; }
+.samples { display: flex; flex-wrap: wrap; gap: 0.6rem; margin: 0; padding: 0; list-style: none; }
+.samples li { width: 104px; font-size: 0.75rem; line-height: 1.3; overflow-wrap: anywhere; }
+.samples img { width: 104px; display: block; margin-bottom: 0.2rem; border-radius: 4px; image-rendering: pixelated; }
+.right { color: var(--right); } .wrong { color: var(--wrong); }
 figure { margin: 0; background: #fff; border-radius: 6px; padding: 0.5rem; width: fit-content; max-width: 100%; }
 """
 
@@ -310,7 +369,18 @@ def _html(config, sections):
             )
         if section.picture:
             parts.append(f"<figure>{section.picture}</figure>")
+        for name, thumbnails in section.thumbnails.items():
+            items = "".join(map(_html_thumbnail, thumbnails))
+            parts.append(f'<h3>{html.escape(name)}</h3><ul class="samples">{items}</ul>')
     return "\n".join([*parts, "</body></html>"])
+
+
+def _html_thumbnail(thumbnail):
+    label, mistake = html.escape(thumbnail.label), html.escape(thumbnail.mistake)
+    lines = f'<div class="right">✓&nbsp;{label}</div>'
+    if mistake:
+        lines += f'<div class="wrong">✗&nbsp;{mistake}</div>'
+    return f'<li><img src="{thumbnail.uri}" alt="">{lines}</li>'
 
 
 def _html_cell(cell):

@@ -221,6 +221,27 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     return map_in_order(dataset, decode_and_normalize).prefetch(2)
 
 
+def evaluation_images(source, image_ids) -> dict[int, np.ndarray]:
+    """Returns what evaluation sees of images of one source, uint8 (height, width, 3), by image id."""
+    if not len(image_ids):
+        return {}
+    wanted = tf.constant(image_ids, tf.int64)
+    how = source.preprocessing
+
+    def keep(records):
+        found = tf.io.parse_example(records, {"image/source_id": _FIELDS["image/source_id"]})["image/source_id"]
+        return tf.boolean_mask(records, tf.reduce_any(found[:, None] == wanted, axis=1))
+
+    def decode(records):
+        return _decode(records, how.cover_size, how.size, tf.constant(how.centre))
+
+    dataset = map_in_order(tf.data.TFRecordDataset(list(source.paths)).batch(128), keep).unbatch()
+    images = {}
+    for batch in dataset.batch(len(image_ids)).map(decode).as_numpy_iterator():
+        images.update(zip(batch["image_id"].tolist(), batch["image"], strict=True))
+    return images
+
+
 @contextlib.contextmanager
 def naming_bad_records(sources):
     """Says which file and record it was when TensorFlow, in this context, cannot read or decode one of `sources`.

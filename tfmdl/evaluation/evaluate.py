@@ -1,13 +1,15 @@
 """Evaluates runs, or one composed model: nothing is printed or written here."""
 
 import dataclasses
+import itertools
 from collections import Counter
 
 from tfmdl import packs
 from tfmdl.counts import ParameterCount, count
-from tfmdl.data.pipeline import Source
+from tfmdl.data.pipeline import Source, evaluation_images
 from tfmdl.data.records import DatasetInfo
 from tfmdl.evaluation.accuracy import Evaluation, Tally
+from tfmdl.evaluation.answers import Answer, AnswerPicker
 from tfmdl.evaluation.predict import predict_alone, predict_mixed
 from tfmdl.evaluation.submission import join_labels, read_labels
 from tfmdl.model import MultiDomainClassifier
@@ -26,6 +28,8 @@ class EvaluationConfig:
         trunk, pack_paths: Instead: one composed model, evaluated on batches that mix the domains.
         expert_paths: Packs that these mix the kernels of, if they are no longer where they were.
         labels_dir: Folder of `<domain>_test.json` files, for a test split without labels.
+        wrong, right: How many wrong and right answers of each domain to keep with their images.
+        batches: Evaluate only so many batches of each domain of `workdirs`, the first; None: all.
     """
 
     data_dir: str
@@ -35,6 +39,9 @@ class EvaluationConfig:
     pack_paths: tuple[str, ...] = ()
     expert_paths: tuple[str, ...] = ()
     labels_dir: str | None = None
+    wrong: int = 0
+    right: int = 0
+    batches: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +55,8 @@ class EvaluationResult:
         predictions: {"image_id", "category_id"} for each image, as the Decathlon's server takes them.
         counts: Parameters of each model: one per run, or the one that was composed.
         gates: Mean gates by domain, layer and expert; empty where no layer mixes any.
+        wrong, right: By domain as many answers as were asked for, and there are: the most wrong ones first, and right
+            ones as if by chance; empty where images have no labels.
     """
 
     config: EvaluationConfig
@@ -56,6 +65,8 @@ class EvaluationResult:
     predictions: list[dict[str, int]]
     counts: list[ParameterCount]
     gates: dict[str, dict[str, dict[str, float]]]
+    wrong: dict[str, tuple[Answer, ...]]
+    right: dict[str, tuple[Answer, ...]]
 
 
 def evaluate(config: EvaluationConfig, labels_required: bool = True, loaded: Loaded | None = None) -> EvaluationResult:
@@ -86,6 +97,7 @@ def evaluate(config: EvaluationConfig, labels_required: bool = True, loaded: Loa
         )
 
     tallies = {domain: Tally(info.num_classes) for domain, info in infos.items()}
+    pickers = {domain: AnswerPicker(config.wrong, config.right) for domain in infos}
     entries = []
     for model, members in loaded:
         for predictions in _predict(config, model, members, infos):
@@ -95,6 +107,7 @@ def evaluate(config: EvaluationConfig, labels_required: bool = True, loaded: Loa
                 if domain in label_of:
                     labels = join_labels(predictions.image_ids, label_of[domain], domain)
                 tallies[domain].add(predictions.logits, labels, predictions.gates)
+                pickers[domain].add(predictions.image_ids, predictions.logits, labels)
             categories = (info.category_ids[index] for index in predictions.logits.argmax(axis=1))
             pairs = zip(predictions.image_ids.tolist(), categories, strict=True)
             entries += [{"image_id": image, "category_id": category} for image, category in pairs]
@@ -112,6 +125,7 @@ def evaluate(config: EvaluationConfig, labels_required: bool = True, loaded: Loa
             for pack in members
             if evaluations and model.gated_layers()
         },
+        **_with_images(config, loaded, infos, pickers if evaluations else {}),
     )
 
 
@@ -123,6 +137,8 @@ def load(config: EvaluationConfig) -> Loaded:
     """
     if config.workdirs and (config.trunk or config.pack_paths):
         raise ValueError("give either --workdir, or --trunk and --packs; received both")
+    if config.batches and not config.workdirs:
+        raise ValueError(f"`batches` is for `workdirs`; received batches={config.batches} for a composed model")
     if not config.workdirs:
         return [packs.load_model(None, config.trunk, list(config.pack_paths), expert_paths=config.expert_paths)]
     loaded = [packs.load_model([workdir], expert_paths=config.expert_paths) for workdir in config.workdirs]
@@ -147,12 +163,28 @@ def _labels(config, infos):
     return {domain: read_labels(config.labels_dir, domain, info.category_ids) for domain, info in infos.items()}
 
 
+def _source(config, infos, pack):
+    return Source.of(config.data_dir, infos[pack.domain], (config.split,), pack.preprocessing)
+
+
+def _with_images(config, loaded, infos, pickers):
+    """Returns the answers that were picked, wrong and right, by domain, each with its image."""
+    answers = {"wrong": {}, "right": {}}
+    for pack in (pack for _, members in loaded for pack in members if pack.domain in pickers):
+        picker = pickers[pack.domain]
+        ids = [answer.image_id for answer in (*picker.wrong, *picker.right)]
+        images = evaluation_images(_source(config, infos, pack), ids)
+        for kind, found in answers.items():
+            picked = getattr(picker, kind)
+            found[pack.domain] = tuple(dataclasses.replace(one, image=images[one.image_id]) for one in picked)
+    return answers
+
+
 def _predict(config, model, members, infos):
-    sources = [
-        Source.of(config.data_dir, infos[pack.domain], (config.split,), pack.preprocessing) for pack in members
-    ]
+    sources = [_source(config, infos, pack) for pack in members]
     if config.trunk:
         yield from predict_mixed(model, sources)
     else:
         for source in sources:
-            yield from predict_alone(model.tower(source.domain, gates=True), source)
+            predictions = predict_alone(model.tower(source.domain, gates=True), source)
+            yield from itertools.islice(predictions, config.batches)
