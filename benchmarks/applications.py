@@ -5,7 +5,8 @@
     KERAS_BACKEND=jax python -m benchmarks.applications --networks=MobileNetV2
 
 Weights and moving statistics are random. Each network is saved, imported by `python -m tfmdl.trunk`, and two domains
-are added, the second with values of its own. Prints by how much apart, relative to the greatest value:
+are added, the second with values of its own. Prints by how much apart; features relative to the greatest difference
+between images:
 
     tower     features of the imported trunk, from those of the network itself
     domain    the same of a domain that pointwise sharing has just added
@@ -161,12 +162,15 @@ def train(model, images):
 
 
 def randomize(variables, rng):
-    """Sets statistics, scales and offsets to random values, so that a mix-up shows. Kernels are random already."""
+    """Sets statistics, scales and offsets to random values, so that a mix-up shows. Kernels are random already.
+
+    Those of a `Normalization` stay: what the layer computes by, it makes of them when they are loaded, and only then.
+    """
     for variable in variables:
         name = variable.path.rpartition("/")[2]
-        if name in ("gamma", "moving_variance", "variance"):
+        if name in ("gamma", "moving_variance"):
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
-        elif name in ("beta", "bias", "moving_mean", "mean"):
+        elif name in ("beta", "bias", "moving_mean"):
             variable.assign(rng.normal(0, 0.1, variable.shape))
 
 
@@ -175,7 +179,8 @@ def array(values):
 
 
 def relative(found, wanted):
-    return float(np.abs(array(found) - wanted).max() / np.abs(wanted).max())
+    """Returns how far features are apart, relative to what the images differ by: a common offset hides nothing."""
+    return float(np.abs(array(found) - wanted).max() / np.ptp(wanted, axis=0).max())
 
 
 if __name__ == "__main__":
