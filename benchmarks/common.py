@@ -2,7 +2,8 @@
 
 A process of its own, since two frameworks in one process share, and disturb, each other's threads. While one runs,
 the others wait on a pipe. Whatever else the machine does hits all contestants of a round alike: ratios are taken
-round by round.
+round by round. Where others use the cores for much of the time, `--clock=cpu` divides by the time that a contestant had
+of them.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import os
 import pathlib
 import platform
 import statistics
+import time
 from collections.abc import Callable
 
 from absl import flags
@@ -22,6 +24,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_integer("rounds", 7, "Rounds; each contestant has one turn in each.", lower_bound=1)
 flags.DEFINE_string("out", "bench-output", "Folder to write <benchmark>.json into.")
+flags.DEFINE_enum("clock", "wall", ["wall", "cpu"], "Rates per second, or per second of all cores at work for it.")
 flags.DEFINE_list("only", [], "Run only the contestants whose names begin so.")
 
 
@@ -105,6 +108,9 @@ def compare(name, contestants, claims=(), unit="images/s", less_is_better=False,
     console = Console(soft_wrap=True)
     if not console.is_terminal:
         console = Console(soft_wrap=True, width=160)  # a log has room for the table
+    if FLAGS.clock == "cpu":
+        assert not less_is_better  # what is measured must be a rate
+        unit = f"{unit} of {cores()} cores' time"
     rounds = rounds or FLAGS.rounds
     chosen = [c for c in contestants if not FLAGS.only or c.name.startswith(tuple(FLAGS.only))]
     numbers = {contestant.name: [] for contestant in chosen}
@@ -141,9 +147,12 @@ class _Worker:
 
     def __init__(self, contestant: Contestant):
         self.name = contestant.name
+        by_cpu = FLAGS.clock == "cpu"
+        # Threads that wait for each other are not to look busy.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE"} | contestant.environment if by_cpu else contestant.environment
         context = multiprocessing.get_context("spawn")  # a fork of a process that has threads may hang
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, contestant.make, contestant.environment))
+        self._process = context.Process(target=_serve, args=(theirs, contestant.make, environment, by_cpu))
         self._process.start()
         theirs.close()
         self._receive()
@@ -165,7 +174,7 @@ class _Worker:
             raise RuntimeError(f"contestant {self.name!r} has died: see what it printed above") from None
 
 
-def _serve(pipe, make, environment):
+def _serve(pipe, make, environment, by_cpu):
     os.environ.update(environment)
     turn = make()
     turn()  # traces, compiles, fills caches
@@ -175,7 +184,10 @@ def _serve(pipe, make, environment):
             pipe.recv()
         except EOFError:
             return
-        pipe.send(turn())
+        started = time.perf_counter(), time.process_time()
+        number = turn()
+        wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+        pipe.send(number * wall / (cpu / cores()) if by_cpu else number)
 
 
 def _ratios(mine, other, less_is_better):
@@ -206,7 +218,7 @@ def _check(claim: Claim, numbers, less_is_better) -> dict:
 def _write(name, content):
     path = pathlib.Path(FLAGS.out, f"{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"processor": _processor(), "cores": cores()}
+    machine = {"processor": _processor(), "cores": cores(), "clock": FLAGS.clock}
     path.write_text(json.dumps({"machine": machine, **content}, indent=1) + "\n")
     print(f"wrote {path}")
 

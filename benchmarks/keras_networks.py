@@ -53,6 +53,45 @@ def folded_inference(size: Size):
     return _calling(network, _our_batch(size, 1)[0], size)
 
 
+def lite_training(size: Size):
+    """Training steps of a domain added to EfficientNet-Lite0 by pointwise sharing, as the recipe finetune has it."""
+    from tfmdl.recipes import recipe_for
+    from tfmdl.training import optimization
+
+    _set_up()
+    model = _our_lite(1)
+    (domain,) = model.domains
+    model.train_only([domain], keeps_statistics=True)
+    recipe = recipe_for("finetune", domain, CLASSES, 4000, False, "pointwise_sharing")
+    network = model.tower(domain, recipe.dropout)
+    optimization.compile_network(network, model, {domain: recipe}, 1000, _xla())
+    return _fitting(network, *_our_batch(size, 1), size)
+
+
+def lite_inference(size: Size, folded=False, domains=1):
+    """EfficientNet-Lite0 as it is evaluated and exported, or as --fold exports it; batches of one domain, or mixed."""
+    from tfmdl.serving.network import FoldedClassifier
+
+    _set_up()
+    model = _our_lite(domains)
+    if folded:
+        model = FoldedClassifier(model)
+
+    def network(inputs, training):
+        image, domain = (inputs, model.domains[0]) if domains == 1 else (inputs["image"], inputs["domain"])
+        return model.head(model.features(image, domain), domain=domain)
+
+    return _calling(network, _our_batch(size, domains)[0], size)
+
+
+def _our_lite(domains):
+    from tfmdl import imported
+    from tfmdl.pretrained import efficientnet_lite
+
+    classes = {f"domain{number}": CLASSES for number in range(domains)}
+    return imported.classifier_of(efficientnet_lite.efficientnet_lite0(), classes, "pointwise_sharing")
+
+
 def stock_training(size: Size, jit_compile=False):
     """Training steps of the same network of stock layers; `jit_compile` "auto" is what Keras does by default."""
     import keras

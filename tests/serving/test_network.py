@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from made import moved
 
+import tfmdl
 from tfmdl.architecture import Architecture
 from tfmdl.layers import DomainBatchNormalization, DomainConv2D
 from tfmdl.model import MultiDomainClassifier
@@ -78,6 +80,19 @@ def test_a_layer_that_does_not_say_what_it_folds_to_is_refused(layer, error, mes
     monkeypatch.setitem(METHODS, "individual", New)
     with pytest.raises(error, match=message):
         FoldedClassifier(model_of("individual", ("b",), "resnet26"))
+
+
+def test_a_folded_network_is_traced_by_each_signature_anew(rng):
+    """What a layer makes at its first call, as `Normalization` does, must not belong to the graph of that call."""
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])(image)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.DepthwiseConv2D(3)(x))
+    original = keras.Model(image, x)
+    folded = FoldedClassifier(tfmdl.multi_domain(original, {"b": 2}))
+    images = rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    for _ in range(2):
+        traced = tf.function(lambda images: folded.features(images, "b"))
+        np.testing.assert_allclose(traced(images), original(images), rtol=1e-5, atol=1e-6)
 
 
 def test_of_one_domain_no_scale_is_left_but_the_last():

@@ -133,6 +133,10 @@ def _layer(step, dtype):
         # A mean over all positions has more digits than what it is the mean of.
         serialized["config"]["dtype"] = "float32" if kind.startswith("Global") else dtype
     try:
-        return keras.saving.deserialize_keras_object(serialized)
+        layer = keras.saving.deserialize_keras_object(serialized)
+        if kind == "Normalization":
+            # Built by its first call, its mean would be a tensor of the graph that is traced then, and of no other.
+            layer.build((None, None, None, len(serialized["config"]["mean"])))
+        return layer
     except (TypeError, ValueError) as error:
         raise ValueError(f"step {step.name}, a {kind}, cannot be made by Keras {keras.__version__}: {error}") from error
