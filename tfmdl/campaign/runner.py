@@ -11,6 +11,7 @@ from tfmdl.campaign.costs import Costs, duration
 from tfmdl.campaign.plan import PlannedRun
 from tfmdl.files import is_locked
 from tfmdl.outside import printable
+from tfmdl.packs import read_pack
 
 TRAIN = (sys.executable, "-m", "tfmdl.training")
 POLL_SECONDS = 0.2
@@ -108,8 +109,7 @@ def _start(run):
 def _say(process, count, left):
     run, seconds = process.run, time.monotonic() - process.started
     if process.succeeded:
-        metrics = run.metrics()
-        accuracy = metrics[-1].get("val/accuracy") if metrics else None
+        accuracy = read_pack(run.pack).accuracy  # the last epoch's weights need not be what it took
         outcome = "done" if accuracy is None else f"{100 * accuracy:5.1f} % on val"
         eta = f"  about {duration(left)} left" if left else ""
         print(f"{count}  {run.name}: {outcome}, {duration(seconds)}{eta}", flush=True)
