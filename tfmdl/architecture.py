@@ -83,7 +83,7 @@ class Architecture:
     @property
     def method_and_options(self) -> str:
         """The method with its options, for people to read: "low_rank (rank=8)"."""
-        options = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self.options).items())
+        options = ", ".join(f"{name}={value!r}" for name, value in dataclasses.asdict(self.options).items())
         return f"{self.method} ({options})" if options else self.method
 
     def with_method(self, method: str) -> "Architecture":
