@@ -62,7 +62,7 @@ def test_val_has_no_greater_loss_than_at_both_ends(run, finetuned):
         losses.append(evaluations["tiny"].loss)
         return evaluations
 
-    chosen = go_back(job, start, measured, lines.append)["tiny"]
+    chosen = go_back(job, start, measured(), measured, lines.append)["tiny"]
     assert len(losses) == len(SHARES) and chosen.loss == min(losses)
     assert evaluate(job)["tiny"].loss == pytest.approx(chosen.loss) and f"accuracy {chosen.accuracy:.3f}" in lines[0]
 

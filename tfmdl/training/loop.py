@@ -58,7 +58,8 @@ def run(job: Job) -> None:
                 evaluations = loop.epoch()
             if job.recipe.goes_back:
                 start = folder.read_start(job.network)
-                evaluations = go_back(job, start, lambda: evaluate(job), progress.note)
+                at_end = evaluations or evaluate(job)
+                evaluations = go_back(job, start, at_end, lambda: evaluate(job), progress.note)
         folder.write_results(job, evaluations or evaluate(job))
         board.close()
         progress.note(folder.what_next(job))

@@ -18,6 +18,7 @@ WITHOUT_VAL = 0.75
 def go_back(
     job: Job,
     start: dict[str, np.ndarray],
+    at_end: dict[str, Evaluation],
     evaluate: Callable[[], dict[str, Evaluation]],
     note: Callable[[str], None],
 ) -> dict[str, Evaluation]:
@@ -29,6 +30,7 @@ def go_back(
     Args:
         job: What was trained, as training left it.
         start: By path, the weights that training began with.
+        at_end: What `evaluate` finds of the model as it is now.
         evaluate: Measures the model as it is, on val; without val, by no domain.
         note: Called with a line that says what was found.
 
@@ -48,8 +50,8 @@ def go_back(
         come(WITHOUT_VAL)
         note(f"no val images to choose by: the weights are those of {WITHOUT_VAL} of the way from head to end")
         return {}
-    found = {}
-    for share in SHARES:
+    found = {1.0: at_end}
+    for share in SHARES[:-1]:
         come(share)
         found[share] = evaluate()
     best = min(SHARES, key=lambda share: found[share][job.base].loss)
