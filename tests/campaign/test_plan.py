@@ -132,5 +132,19 @@ def test_costs_are_learned_from_finished_runs(config):
     assert all_but_first > one
 
 
+def test_epochs_of_kept_features_say_nothing_of_images(config):
+    methods = ("classifier_only", "pointwise_sharing")
+    runs = plan(config(base=None, init_from="imagenet", recipe="finetune", methods=methods))
+    head, other = runs[0], runs[-1]
+    for run, rate in ((head, 5000), (other, 50)):
+        assert Costs(runs).seconds([other]) is None
+        run.pack.parent.mkdir(parents=True)
+        run.pack.touch()
+        line = {"epoch": 1, "step": 5, "images_per_second": rate}
+        (run.workdir / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert Costs(runs).seconds([other]) == pytest.approx(20 + other.images / 50)
+    assert Costs(runs).seconds([head]) == pytest.approx(20 + head.images / 5000)
+
+
 def test_durations():
     assert [duration(seconds) for seconds in (7, 300, 7260)] == ["7 s", "5 min", "2 h 01 min"]

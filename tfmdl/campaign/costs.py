@@ -8,7 +8,7 @@ START_SECONDS = 20.0  # imports, tracing and the files at the end, before and af
 
 
 class Costs:
-    """Rates of training by method, learned from finished runs; a method without any goes by all others.
+    """Rates of training by method, learned from finished runs; a method without any goes by all others on images.
 
     Args:
         runs: Of the campaign; those that are finished teach.
@@ -16,6 +16,7 @@ class Costs:
 
     def __init__(self, runs: list[PlannedRun]):
         self._rates: dict[str, list[float]] = {}
+        self._rates_on_images: list[float] = []
         for run in runs:
             if run.finished:
                 self.learn(run)
@@ -24,15 +25,19 @@ class Costs:
         """Takes the rate of a finished run into account."""
         rates = [line["images_per_second"] for line in run.metrics()]
         if rates:
-            self._rates.setdefault(run.method, []).append(statistics.median(rates))
+            rate = statistics.median(rates)
+            self._rates.setdefault(run.method, []).append(rate)
+            if not run.on_features:
+                self._rates_on_images.append(rate)
 
     def seconds(self, runs: list[PlannedRun]) -> float | None:
-        """Returns how long `runs` take one after the other, or None before any run is finished."""
-        if not self._rates:
-            return None
-        typical = statistics.median(rate for rates in self._rates.values() for rate in rates)
+        """Returns how long `runs` take one after the other, or None before a finished run tells of each."""
         rate_of = {method: statistics.median(rates) for method, rates in self._rates.items()}
-        return sum(START_SECONDS + run.images / rate_of.get(run.method, typical) for run in runs)
+        typical = statistics.median(self._rates_on_images) if self._rates_on_images else None
+        rates = [rate_of.get(run.method, typical) for run in runs]
+        if not rate_of or None in rates:
+            return None
+        return sum(START_SECONDS + run.images / rate for run, rate in zip(runs, rates, strict=True))
 
 
 def duration(seconds: float) -> str:

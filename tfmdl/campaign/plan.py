@@ -121,6 +121,7 @@ class PlannedRun:
         flags: Of train.py.
         needs: Folders of the runs that must be finished before.
         images: Training images that it reads in all its epochs.
+        on_features: Whether its epochs are of kept features: what these take says nothing of images.
     """
 
     row: str
@@ -131,6 +132,7 @@ class PlannedRun:
     flags: tuple[str, ...]
     needs: tuple[pathlib.Path, ...]
     images: int
+    on_features: bool
 
     @property
     def name(self) -> str:
@@ -279,6 +281,7 @@ class _Planner:
             flags=(*same, *flags, *config.train_flags),
             needs=tuple(needs),
             images=num_train * (1 if recipe.on_features else epochs or recipe.schedule.epochs),
+            on_features=recipe.on_features,
         )
 
 
