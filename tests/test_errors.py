@@ -87,6 +87,11 @@ class Place:
     def evaluate(self):
         evaluate(EvaluationConfig(self.data_dir, "val", workdirs=(str(self.run),)))
 
+    def evaluate_as_added(self):
+        """As a run whose trunk lies elsewhere: only its config.json says where."""
+        (self.run / "trunk.safetensors").unlink()
+        self.evaluate()
+
 
 def on_full_disk(action, limit=1000):
     def act(place):
@@ -158,12 +163,23 @@ CASES = {
     "full disk, submission": (on_full_disk(lambda p: write_submission(p.folder / "x.zip", ENTRIES)), "x.zip"),
     "full disk, submission of JSON": (on_full_disk(lambda p: write_submission(p.folder / "x.json", ENTRIES)), "x.json"),
     "events where a file is": (after(lambda p: p.put("train", ""), write_events), "train"),
-    "config.json, cut": (after(lambda p: p.cut("run/config.json"), Place.evaluate), "run/config.json"),
-    "config.json, a list": (after(lambda p: p.put("run/config.json", "[]"), Place.evaluate), "run/config.json"),
-    "config.json, deep": (after(lambda p: p.put("run/config.json", "[" * 99999), Place.evaluate), "run/config.json"),
-    "config.json, no text": (after(lambda p: p.put("run/config.json", "\udcff"), Place.evaluate), "run/config.json"),
+    "config.json, cut": (after(lambda p: p.cut("run/config.json"), Place.evaluate_as_added), "run/config.json"),
+    "config.json, a list": (
+        after(lambda p: p.put("run/config.json", "[]"), Place.evaluate_as_added),
+        "run/config.json",
+    ),
+    "config.json, deep": (
+        after(lambda p: p.put("run/config.json", "[" * 99999), Place.evaluate_as_added),
+        "run/config.json",
+    ),
+    "config.json, no text": (
+        after(lambda p: p.put("run/config.json", "\udcff"), Place.evaluate_as_added),
+        "run/config.json",
+    ),
     "config.json, a number for a path": (
-        after(lambda p: p.put("run/config.json", json.dumps({"run": CONFIG | {"init_from": 5}})), Place.evaluate),
+        after(
+            lambda p: p.put("run/config.json", json.dumps({"run": CONFIG | {"init_from": 5}})), Place.evaluate_as_added
+        ),
         "run/config.json: `init_from` must be str | None; received 5",
     ),
     "pack, cut": (after(lambda p: p.cut("run/packs/tiny.safetensors"), Place.evaluate), "run/packs/tiny.safetensors"),
