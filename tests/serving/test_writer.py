@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_command
 from full_disk import files_of_at_most
 from made import ARCHITECTURE, NUM_CLASSES, PAIR, SIZES, label_names, make_runs, moved, preprocessing
 
@@ -307,9 +308,7 @@ def test_where_there_is_no_export_says_so(tmp_path):
 
 
 def command(*flags):
-    done = subprocess.run(
-        [sys.executable, "-m", "tfmdl.export", *flags], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_command("-m", "tfmdl.export", *flags, cwd=ROOT)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -105,8 +105,8 @@ class TrainPipeline:
         stored = self._decoded_images if self._cache else self._record_files
         # One reader: several would only wait for each other to leave Python.
         batches = batches.map(lambda step, rows: (step, rows, self._read(stored, rows)))
-        seed = self._seed(epoch, 1)
-        return map_in_order(batches, lambda *batch: self._windows(seed, *batch)).prefetch(2)
+        seed = tf.constant(self._seed(epoch, 1), tf.int32)
+        return map_in_order(batches, lambda *batch: self._traced_windows(seed, *batch)).prefetch(2)
 
     @property
     def _ends(self):
@@ -137,6 +137,11 @@ class TrainPipeline:
             "label": tf.ensure_shape(label, (self.batch_size,)),
             "image_id": tf.ensure_shape(image_id, (self.batch_size,)),
         }
+
+    @functools.cached_property
+    def _traced_windows(self):
+        # Once for all epochs: tracing takes longer than a small domain's images.
+        return tf.function(self._windows, autograph=False)
 
     def _seed(self, *parts):
         # A seed for each epoch and purpose, far apart for neighbouring numbers.
@@ -199,6 +204,11 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     Raises:
         ValueError: if several sources differ in size.
     """
+    return _evaluation_batches(tuple(sources), batch_size)
+
+
+@functools.lru_cache(maxsize=32)  # val is evaluated after every epoch: as with `_traced_windows`
+def _evaluation_batches(sources, batch_size):
     size_of = {source.domain: source.preprocessing.size for source in sources}
     if len(set(size_of.values())) > 1:
         raise ValueError(f"images of a mixed batch have one size; these domains differ: {size_of}")
@@ -275,6 +285,8 @@ def map_in_order(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     # all cores; without it they begin there. And it sleeps 10, 20, 40 ms and so on: what reads a dataset to its end
     # would at times wait until it wakes, for as long as the reading took.
     options.autotune.enabled = False
+    # Its rewriting of the dataset's graph has nothing to improve either, and takes its time at every epoch.
+    options.experimental_optimization.apply_default_optimizations = False
     # There is no Python control flow in ours: reading the source for it would only cost time at every epoch.
     mapped = dataset.map(tf.autograph.experimental.do_not_convert(function), tf.data.AUTOTUNE)
     return mapped.with_options(options)
