@@ -80,15 +80,20 @@ def most_common_size(packs) -> tuple[int, int]:
     return max(sizes, key=sizes.get)
 
 
+def module_of_values(model) -> tf.Module:
+    """Returns a module of the values of a model: plain variables by their paths, for an export knows no Keras."""
+    module = tf.Module()
+    module.values = {variable.path: variable.value for variable in model.variables}
+    return module
+
+
 def build_module(served: Served) -> tuple[tf.Module, dict]:
     """Returns a module that holds the values of the model, and signatures on them, by name.
 
     Raises:
         ValueError: if the names of two domains lead to one name of a signature.
     """
-    module = tf.Module()
-    # Plain variables, by their paths: a loaded export knows nothing of Keras.
-    module.values = {variable.path: variable.value for variable in served.model.variables}
+    module = module_of_values(served.model)
     features = mixed_features(served)
     signatures = {**file_signatures(served, features), **mixed_pixel_signatures(served, features)}
     for pack in served.packs:
