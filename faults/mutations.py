@@ -14,6 +14,7 @@ ODD = (
     "[red]", [], {}, [[]], [None], {"": None}, {"a": {"a": {"a": []}}}, "é\u202e", "train", "-1",
 )  # fmt: skip
 _KEY = re.compile(rb'"[^"\\]*": ?')
+_MORE_KEYS = ("extra", "", "kind", "name", "\ud800", "options", "network", "preprocessing", "experts", "init_from")
 _HOLE = 1 << 30
 
 
@@ -71,7 +72,7 @@ def _spoil_value(content, rng):
         if isinstance(holder, list):
             holder.insert(rng.randint(0, len(holder)), rng.choice(ODD))
         else:
-            holder[rng.choice(("extra", "", "kind", "name", "\ud800", "options"))] = rng.choice(ODD)
+            holder[rng.choice(_MORE_KEYS)] = rng.choice(ODD)
     elif action == "of another type":
         holder[key] = _retyped(value, rng)
     elif action == "swapped":

@@ -4,7 +4,8 @@ import hashlib
 import json
 import pathlib
 
-from faults.workers import CPU_SECONDS, WALL_SECONDS, Outcome
+from faults.kinds import KINDS
+from faults.workers import CPU_SECONDS, CPU_SECONDS_PER_GIB, WALL_SECONDS, Outcome
 
 
 class Tally:
@@ -36,7 +37,12 @@ class Tally:
             "cases": self.cases,
             "again": self.again,
             "digest": self._digest.hexdigest(),
-            "bounds": {"cpu_seconds": CPU_SECONDS, "wall_seconds": WALL_SECONDS},
+            "bounds": {
+                "cpu_seconds": CPU_SECONDS,
+                "cpu_seconds_per_gib": CPU_SECONDS_PER_GIB,
+                "wall_seconds": WALL_SECONDS,
+                "mib": {kind: KINDS[kind].mib for kind in self.rows},
+            },
             "wall_seconds": round(wall_seconds, 1),
             "kinds": self.rows,
             "defects": self.defects,

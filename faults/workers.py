@@ -20,7 +20,8 @@ import warnings
 
 from faults.kinds import KINDS, MIB
 
-CPU_SECONDS = 10.0  # that a case may take, over all threads
+CPU_SECONDS = 10.0  # that a case may take, over all threads,
+CPU_SECONDS_PER_GIB = 20.0  # and for its files, which may be as long as they like, where they are read to the end
 WALL_SECONDS = 120.0  # after which its process is ended, whatever it waits for
 _ROOM = 4 << 30  # of addresses, on top of what a process has: where a case would take down the machine, it fails
 
@@ -58,6 +59,7 @@ class Worker:
     """
 
     def __init__(self, seed: int, workdir: pathlib.Path):
+        self.command = [sys.executable, "-m", "faults.workers"]
         self._seed, self._workdir = seed, workdir
         self._process = None
 
@@ -67,9 +69,12 @@ class Worker:
             self._process = self._started()
         self._process.stdin.write(json.dumps({"kind": kind, "number": number}).encode() + b"\n")
         self._process.stdin.flush()
-        told = ""
+        told = None
         while (message := self._answer()) is not None and "result" not in message:
             told = message.get("told", told)
+        if message is None and told is None:
+            self.close(kill=True)
+            raise RuntimeError(f"{kind} {number}: it could not be spoiled: see {self._workdir / 'log.txt'}")
         if message is None:
             ended = self._process.poll() is not None
             why = "ended the process" if ended else f"had not ended after {WALL_SECONDS:g} seconds"
@@ -97,7 +102,7 @@ class Worker:
     def _started(self):
         with open(self._workdir / "log.txt", "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "faults.workers", str(self._seed), str(self._workdir)],
+                [*self.command, str(self._seed), str(self._workdir)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -162,7 +167,8 @@ def _judged(kind, place, strict):
     before, started = _memory("VmRSS"), time.process_time()
     result, why = _read(kind, place, strict)
     seconds, mib = time.process_time() - started, max(0.0, _memory("VmHWM") - before)
-    if result != "defect" and seconds > CPU_SECONDS:
+    size = sum(file.lstat().st_size for file in place.rglob("*"))
+    if result != "defect" and seconds > CPU_SECONDS + CPU_SECONDS_PER_GIB * size / (1 << 30):
         result, why = "defect", f"took {seconds:.1f} seconds ({result}: {why})"
     if result != "defect" and mib > kind.mib:
         result, why = "defect", f"took {mib:.0f} MiB ({result}: {why})"

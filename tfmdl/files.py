@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from tfmdl.outside import parse_json
+from tfmdl.outside import parse_json, read_at_most
 
 _LOCK_FILE = ".lock"
 # A file of tensors is a safetensors file. Its metadata are flat strings: one key holds our JSON, which begins with the
@@ -66,9 +66,9 @@ def read_json(path: str | os.PathLike) -> dict:
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is no JSON or no object, naming the file.
+        ValueError: if it is no JSON, no object or too long, naming the file.
     """
-    content = parse_json(pathlib.Path(path).read_bytes(), str(path))
+    content = parse_json(read_at_most(path), str(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object; received {type(content).__name__}")
     return content
