@@ -33,8 +33,8 @@ def run(workdir: pathlib.Path, seed: int, cases: int, kinds: list[str], case: in
     workdir.mkdir(parents=True, exist_ok=True)
     tally, worker = Tally(seed, cases), Worker(seed, workdir)
     for kind, count in shares(cases, kinds).items():
-        for number in range(count) if case is None else (case,):
-            outcome = worker.run(kind, number, keep=case is not None)
+        numbers = range(count) if case is None else range(case, case + 1)
+        for outcome in worker.run(kind, numbers, keep=case is not None):
             tally.add(outcome)
             if outcome.result == "defect" or case is not None:
                 print(f"{kind} {outcome.number}: {outcome.result}: {outcome.told}: {outcome.why[:300]!r}", flush=True)

@@ -20,7 +20,7 @@ import numpy as np
 from faults import formats, mutations
 
 MIB = 1 << 20
-_TOOL = {"sha256", "kind", "tool_version"}
+_READ_TO_THE_END = 64 * MIB  # zeros behind a file that is read to its end, whatever its length
 
 
 class AmbiguousError(Exception):
@@ -110,12 +110,13 @@ class JsonKind(Kind):
     """A JSON file."""
 
     file = ""
+    pipes = True  # whether a pipe may stand in its place
 
     def spoil(self, folder, rng):
         path = folder / self.file
         draw = rng.random()
         if draw < 0.06:
-            return mutations.spoil_file(path, rng), True
+            return mutations.spoil_file(path, rng, self.pipes), True
         if draw < 0.3:
             content, told = mutations.spoil_bytes(path.read_bytes(), rng)
         else:
@@ -274,9 +275,9 @@ class Metrics(JsonKind):
 
 
 class Percentages(JsonKind):
-    """Accuracies by domain, as tfmdl.score takes them."""
+    """Accuracies by domain, as tfmdl.score takes them, from a pipe too."""
 
-    name, file = "accuracies", "accuracies.json"
+    name, file, pipes = "accuracies", "accuracies.json", False
 
     def make(self, folder):
         (folder / self.file).write_text(json.dumps({"aircraft": 40.5, "dtd": 30, "svhn": 95.25, "pets": 7.0}))
@@ -287,7 +288,7 @@ class Percentages(JsonKind):
         return read_percentages(str(folder / self.file))
 
     def said(self, folder):
-        return {name: value / 100 for name, value in plainly((folder / self.file).read_bytes()).items()}
+        return {name: float(value) / 100 for name, value in plainly((folder / self.file).read_bytes()).items()}
 
 
 class Labels(JsonKind):
@@ -368,7 +369,7 @@ class Manifest(JsonKind):
 class Image(Kind):
     """An image file: bytes, and fields of its format; half of the cases are resized."""
 
-    name, weight, mib = "image", 40, 2048
+    name, weight, mib = "image", 30, 2048
     named = ("",)  # the converter puts the file's name before the reason: the kind `folder` looks at that
 
     def make(self, folder):
@@ -432,7 +433,7 @@ def _other_decoder(found):
 class Folder(Kind):
     """A folder of classes with an image that is spoiled, converted whole."""
 
-    name, weight, mib = "folder", 5, 2048
+    name, weight, mib = "folder", 3, 2048
     named = ("pets/",)
 
     def make(self, folder):
@@ -553,7 +554,7 @@ class Tar(Kind):
         path = folder / self.file
         draw = rng.random()
         if draw < 0.05:
-            return mutations.spoil_file(path, rng), True
+            return mutations.spoil_file(path, rng, hole=_READ_TO_THE_END), True
         content, told = (mutations.spoil_bytes if draw < 0.4 else formats.spoil_tar)(path.read_bytes(), rng)
         path.write_bytes(content)
         return told, False
@@ -601,7 +602,7 @@ class Release(Tar):
         path = folder / rng.choice(self.archives)
         draw = rng.random()
         if draw < 0.05:
-            return mutations.spoil_file(path, rng), True
+            return mutations.spoil_file(path, rng, hole=_READ_TO_THE_END), True
         if draw < 0.5:
             content, told = mutations.spoil_bytes(path.read_bytes(), rng)
             path.write_bytes(content)
@@ -619,7 +620,7 @@ class Release(Tar):
 class RecordsVerified(Kind):
     """A shard, as verify.py reads it: its hash must tell any change."""
 
-    name, weight, mib = "records-verified", 10, 2048
+    name, weight, mib = "records-verified", 5, 2048
     named = ("pets-train-00000-of-00001.tfrecord", "split train")
 
     def make(self, folder):
@@ -642,7 +643,7 @@ class RecordsVerified(Kind):
         path = folder / "pets" / self.named[0]
         draw = rng.random()
         if draw < 0.05:
-            return mutations.spoil_file(path, rng), True
+            return mutations.spoil_file(path, rng, hole=_READ_TO_THE_END), True
         content, told = (mutations.spoil_bytes if draw < 0.5 else formats.spoil_records)(path.read_bytes(), rng)
         path.write_bytes(content)
         return told, True
@@ -651,7 +652,7 @@ class RecordsVerified(Kind):
 class RecordsRead(RecordsVerified):
     """A shard, as training and evaluation read it; where a record is spoiled, info and checksums vouch for it."""
 
-    name, weight = "records-read", 5
+    name, weight = "records-read", 1
     named = ("pets-train-00000-of-00001.tfrecord", "domain 'pets'")
 
     def read(self, folder):

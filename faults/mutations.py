@@ -15,7 +15,6 @@ ODD = (
 )  # fmt: skip
 _KEY = re.compile(rb'"[^"\\]*": ?')
 _MORE_KEYS = ("extra", "", "kind", "name", "\ud800", "options", "network", "preprocessing", "experts", "init_from")
-_HOLE = 1 << 30
 
 
 def spoil_bytes(content: bytes, rng: random.Random) -> tuple[bytes, str]:
@@ -43,10 +42,13 @@ def spoil_json(content, rng: random.Random) -> tuple[bytes, str]:
     return text, ", ".join(told)
 
 
-def spoil_file(path: pathlib.Path, rng: random.Random) -> str:
-    """Puts what is no readable file in the place of `path`, and returns what that is."""
-    name = rng.choice(list(_OF_FILES))
-    if name not in ("emptied", "with a hole behind it"):
+def spoil_file(path: pathlib.Path, rng: random.Random, pipes: bool = True, hole: int = 1 << 30) -> str:
+    """Puts what is no readable file in the place of `path`, or `hole` zeros behind it, and returns what that is."""
+    name = rng.choice([name for name in _OF_FILES if pipes or name != "a pipe"])
+    if name == "with a hole behind it":
+        os.truncate(path, path.stat().st_size + hole)
+        return name
+    if name != "emptied":
         path.unlink()
     _OF_FILES[name](path)
     return name
@@ -180,11 +182,6 @@ def _key_twice(text, rng):
     return text[: key.start()] + key[0] + odd + b", " + text[key.start() :]
 
 
-def _hole(path):
-    with open(path, "ab") as file:
-        file.truncate(file.tell() + _HOLE)
-
-
 _OF_BYTES = {
     "a bit": _flip_bit,
     "a bit of the beginning": _flip_early_bit,
@@ -217,6 +214,6 @@ _OF_FILES = {
     "a pipe": lambda path: os.mkfifo(path),
     "a link to nothing": lambda path: path.symlink_to("nothing"),
     "a link to itself": lambda path: path.symlink_to(path.name),
-    "with a hole behind it": _hole,
+    "with a hole behind it": None,
     "not there": lambda path: shutil.rmtree(path, ignore_errors=True),
 }

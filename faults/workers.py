@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 
 from faults.kinds import KINDS, MIB
 
@@ -61,38 +62,43 @@ class Worker:
     def __init__(self, seed: int, workdir: pathlib.Path):
         self.command = [sys.executable, "-m", "faults.workers"]
         self._seed, self._workdir = seed, workdir
-        self._process = None
+        self._process, self._read = None, b""
 
-    def run(self, kind: str, number: int, keep: bool = False) -> Outcome:
-        """Runs one case; the folder of a defect is kept, or that of any case if `keep`."""
-        if self._process is None:
-            self._process = self._started()
-        self._process.stdin.write(json.dumps({"kind": kind, "number": number}).encode() + b"\n")
-        self._process.stdin.flush()
-        told = None
-        while (message := self._answer()) is not None and "result" not in message:
-            told = message.get("told", told)
-        if message is None and told is None:
-            self.close(kill=True)
+    def run(self, kind: str, numbers: range, keep: bool = False) -> Iterator[Outcome]:
+        """Runs cases of a kind and yields what came of each; folders of defects are kept, or of all if `keep`."""
+        number = numbers.start
+        while number < numbers.stop:
+            if self._process is None:
+                self._process = self._started()
+            # All of them at once: to take turns costs more than most cases do.
+            asked = {"kind": kind, "start": number, "stop": numbers.stop, "keep": keep}
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            told = None
+            while number < numbers.stop and self._process is not None:
+                message = self._answer()
+                if message is None:
+                    message = self._ended(kind, number, told)
+                if "result" in message:
+                    yield Outcome(kind, **message)
+                    number, told = number + 1, None
+                else:
+                    told = message["told"]
+
+    def _ended(self, kind, number, told):
+        """Returns what is to be said of a case that ended its process or does not end."""
+        ended = self._process.poll() is not None
+        status = self.close(kill=True)
+        if told is None:
             raise RuntimeError(f"{kind} {number}: it could not be spoiled: see {self._workdir / 'log.txt'}")
-        if message is None:
-            ended = self._process.poll() is not None
-            why = "ended the process" if ended else f"had not ended after {WALL_SECONDS:g} seconds"
-            status = self.close(kill=True)
-            message = {"number": number, "result": "defect", "told": told, "why": f"{why} (status {status})"}
-        outcome = Outcome(kind, **message)
-        if keep or outcome.result == "defect":
-            kept = self._workdir / "cases" / f"{kind}-{number}"
-            shutil.rmtree(kept, ignore_errors=True)
-            kept.parent.mkdir(exist_ok=True)
-            os.rename(self._workdir / "at-work" / kind, kept)
-        return outcome
+        _keep(self._workdir, kind, number)
+        why = "ended the process" if ended else f"had not ended after {WALL_SECONDS:g} seconds"
+        return {"number": number, "result": "defect", "told": told, "why": f"{why} (status {status})"}
 
     def close(self, kill: bool = False) -> int | None:
         """Ends the process and returns its status."""
         if self._process is None:
             return None
-        process, self._process = self._process, None
+        process, self._process, self._read = self._process, None, b""
         if kill:
             process.kill()
         process.stdin.close()
@@ -111,16 +117,16 @@ class Worker:
             )
 
     def _answer(self):
-        line = b""
-        while not line.endswith(b"\n"):
-            if not select.select([self._process.stdout], [], [], WALL_SECONDS)[0]:
-                return None
-            part = self._process.stdout.readline()
+        """Returns the next message, or None where none comes."""
+        pipe = self._process.stdout.fileno()
+        while b"\n" not in self._read:
+            part = os.read(pipe, 1 << 16) if select.select([pipe], [], [], WALL_SECONDS)[0] else None
             if not part:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(10)
+                if part is not None:
+                    self._process.wait()
                 return None
-            line += part
+            self._read += part
+        line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)
 
 
@@ -133,7 +139,7 @@ def work(seed: int, workdir: pathlib.Path) -> None:
     ready = {}
     for line in sys.stdin:
         asked = json.loads(line)
-        name, number = asked["kind"], asked["number"]
+        name = asked["kind"]
         sound, place = (workdir / folder / name for folder in ("sound", "at-work"))
         if name not in ready:
             kind = KINDS[name]()
@@ -145,10 +151,21 @@ def work(seed: int, workdir: pathlib.Path) -> None:
             ready[name] = kind
             limit = int(_memory("VmSize")) * MIB + _ROOM
             resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-        _copy(sound, place)
-        told, strict = ready[name].spoil(place, random.Random(f"{seed}/{name}/{number}"))
-        _send(answers, {"told": told})
-        _send(answers, {"number": number, "told": told, **_judged(ready[name], place, strict)})
+        for number in range(asked["start"], asked["stop"]):
+            _copy(sound, place)
+            told, strict = ready[name].spoil(place, random.Random(f"{seed}/{name}/{number}"))
+            _send(answers, {"told": told})
+            judged = _judged(ready[name], place, strict)
+            if asked["keep"] or judged["result"] == "defect":
+                _keep(workdir, name, number)
+            _send(answers, {"number": number, "told": told, **judged})
+
+
+def _keep(workdir, name, number):
+    kept = workdir / "cases" / f"{name}-{number}"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.parent.mkdir(exist_ok=True)
+    os.rename(workdir / "at-work" / name, kept)
 
 
 def _send(pipe, message):

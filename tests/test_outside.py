@@ -8,7 +8,7 @@ from tfmdl.outside import parse_json
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', b'[{"b": {"x": 0, "a": 1, "a": 2}}]'])
 def test_a_key_that_stands_twice_is_refused(text):
-    with pytest.raises(ValueError, match="file.json: .* the key 'a' stands twice in one object"):
+    with pytest.raises(ValueError, match="file.json: .*the key 'a' stands twice in one object"):
         parse_json(text, "file.json")
 
 

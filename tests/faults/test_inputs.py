@@ -114,12 +114,12 @@ workers.work(int(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
     worker = Worker(0, tmp_path)
     worker.command = [sys.executable, "-c", program]
-    outcome = worker.run("labels", 0)
+    outcome, after = worker.run("labels", range(2))
     assert (outcome.result, outcome.told) == ("defect", "this")
     died = ends == "os.abort()"
     why = f"ended the process (status {-signal.SIGABRT})" if died else "had not ended after 10 seconds"
     assert why in outcome.why
-    assert worker.run("labels", 1).result == "accepted"
+    assert after.result == "accepted"
     worker.close()
 
 

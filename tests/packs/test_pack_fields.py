@@ -78,6 +78,8 @@ OF_PACKS = [
     ("trunk_fingerprint", "0" * 63),
     ("trunk_fingerprint", None),
     ("experts", 5),
+    ("experts", ""),
+    ("experts", {}),
     ("experts", [EXPERT]),  # of a method that mixes none
     ("experts", [EXPERT | {"domain": "a/b"}]),
     ("experts", [EXPERT | {"fingerprint": "none"}]),
@@ -93,6 +95,7 @@ OF_PACKS = [
     ("preprocessing.std", [0.4, 0.5, 1e999]),
     ("preprocessing", None),
 ]
+OF_TRUNKS = [("base_domain", "shared"), ("base_domain", 5), ("preprocessing", []), ("preprocessing", "")]
 
 
 @pytest.mark.parametrize(("field", "value"), OF_BOTH + OF_PACKS)
@@ -104,7 +107,7 @@ def test_a_field_of_a_pack_that_cannot_be_true_is_refused_by_name(field, value, 
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize(("field", "value"), [*OF_BOTH, ("base_domain", "shared"), ("base_domain", 5)])
+@pytest.mark.parametrize(("field", "value"), OF_BOTH + OF_TRUNKS)
 def test_a_field_of_a_trunk_that_cannot_be_true_is_refused_by_name(field, value, written, tmp_path):
     *_, trunk = written
     path = changed(trunk, tmp_path / "changed", {field: value})

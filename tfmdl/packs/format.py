@@ -200,7 +200,9 @@ def read_trunk(path: str | os.PathLike) -> Trunk:
     tensors, header = _read_kind(path, "trunk")
     with naming_file(path):
         base_domain, architecture = header["base_domain"], Architecture.from_json(header["architecture"])
-        preprocessing = header.get("preprocessing") and Preprocessing.from_json(header["preprocessing"])
+        preprocessing = header.get("preprocessing")
+        if preprocessing is not None:
+            preprocessing = Preprocessing.from_json(preprocessing)
     return Trunk(str(path), base_domain, architecture, tensors, fingerprint(tensors), preprocessing)
 
 
@@ -244,6 +246,9 @@ def read_pack(path: str | os.PathLike) -> Pack:
     """Reads one pack file; errors as `read_tensors` and `Pack`, and ValueError if the file is not a pack."""
     tensors, header = _read_kind(path, "pack")
     with naming_file(path):
+        experts = header.get("experts", [])
+        if not isinstance(experts, list):
+            raise ValueError(f"`experts` must be a list; received {reprlib.repr(experts)}")
         fields = {
             "path": str(path),
             "domain": header["domain"],
@@ -254,7 +259,7 @@ def read_pack(path: str | os.PathLike) -> Pack:
             "trunk_fingerprint": header["trunk_fingerprint"],
             "accuracy": header["accuracy"],
             "tensors": tensors,
-            "experts": tuple(Expert(**expert) for expert in header.get("experts", ())),
+            "experts": tuple(Expert(**expert) for expert in experts),
         }
     return Pack(**fields)
 
