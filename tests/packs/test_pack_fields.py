@@ -48,6 +48,8 @@ def changed(path, to, change=None, tensors=None):
 
 EXPERT = {"domain": "dtd", "fingerprint": "0" * 64, "path": "pack"}
 OF_BOTH = [
+    ("kind", "a\nb"),
+    ("kind", "x" * 5000),
     ("architecture.width", "4"),
     ("architecture.width", 2.0),
     ("architecture.width", 10**9),
@@ -111,8 +113,9 @@ def test_a_field_of_a_pack_that_cannot_be_true_is_refused_by_name(field, value, 
 def test_a_field_of_a_trunk_that_cannot_be_true_is_refused_by_name(field, value, written, tmp_path):
     *_, trunk = written
     path = changed(trunk, tmp_path / "changed", {field: value})
-    with pytest.raises(ValueError, match=f"^{path}: "):
+    with pytest.raises(ValueError, match=f"^{path}: ") as caught:
         read_trunk(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("value", [NAN, float("inf"), -float("inf")])

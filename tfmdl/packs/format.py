@@ -14,6 +14,7 @@ from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import SHARED, check_name
 from tfmdl.files import fingerprint, read_tensors, write_tensors
 from tfmdl.model import MultiDomainClassifier
+from tfmdl.outside import printable
 from tfmdl.packs.variables import slots, values_of
 from tfmdl.sharing import METHODS
 from tfmdl.typed import check_types, naming_file
@@ -282,7 +283,7 @@ def read_packs(path: str | os.PathLike) -> list[Pack]:
 def _read_kind(path, kind):
     tensors, header = read_tensors(path)
     if header.get("kind") != kind:
-        raise ValueError(f"{path}: is a {header.get('kind')}, not a {kind}")
+        raise ValueError(f"{path}: is a {printable(str(header.get('kind'))[:80])}, not a {kind}")
     return tensors, header
 
 
