@@ -48,6 +48,24 @@ def sound_images() -> dict[str, bytes]:
     }
 
 
+def without_loss(content: bytes) -> bytes | None:
+    """Returns a PNG of the pixels that Pillow sees in a PNG or BMP; None where it sees none, or there may be others."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if image.format not in ("PNG", "BMP") or image.mode not in ("RGB", "L", "P"):
+                return None
+            if "transparency" in image.info:
+                return None
+            target = io.BytesIO()
+            image.convert("RGB").save(target, "PNG")
+            return target.getvalue()
+    except Exception:
+        return None
+
+
 def spoil_image(content: bytes, rng: random.Random) -> tuple[bytes, str]:
     """Returns an image file with a field of its format changed, checksums made right again, and what it is."""
     if content.startswith(b"\x89PNG"):
@@ -253,6 +271,23 @@ def _with_member(content, at, action, rng):
         )  # fmt: skip
     parts = [content[:at], new.tobuf(kind), body, bytes(-len(body) % 512), content[at:]]
     return b"".join(parts), f"tar: a new member {new.pax_headers or ''}"
+
+
+def keras_network():
+    """Returns a small Keras network that has layers of most kinds that a trunk can be wired of."""
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((None, None, 3), name="image")
+    x = layers.Rescaling(2.0, -1.0, name="rescaled")(image)
+    x = layers.Conv2D(4, 3, 2, "same", use_bias=False, name="stem")(x)
+    x = layers.ReLU(6.0, name="relu")(layers.BatchNormalization(name="norm")(x))
+    branch = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name="squeezed")(branch)
+    gate = layers.Conv2D(4, 1, activation="sigmoid", name="excite")(gate)
+    x = layers.Add(name="added")([x, branch * gate])
+    x = layers.Dense(6, activation="gelu", name="dense")(layers.LayerNormalization(name="layer_norm")(x))
+    return keras.Model(image, layers.GlobalAveragePooling2D(name="features")(x), name="small")
 
 
 def split_tensors(content: bytes) -> tuple[dict, bytes]:

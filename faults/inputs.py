@@ -1,7 +1,7 @@
 """Spoiled inputs: each is accepted with the same meaning, or refused with an error that names it.
 
-    python -m faults inputs --seed=0 --cases=10000 --workdir=DIR
-    python -m faults inputs --seed=0 --kind=pack --case=123 --workdir=DIR      one again; its files are kept
+python -m faults inputs --seed=0 --cases=10000 --workdir=DIR
+python -m faults inputs --seed=0 --kind=pack --case=123 --workdir=DIR      one again; its files are kept
 """
 
 import math
@@ -31,7 +31,7 @@ def run(workdir: pathlib.Path, seed: int, cases: int, kinds: list[str], case: in
     """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
-    tally, worker = Tally(seed, cases), Worker(seed, workdir)
+    tally, worker = Tally(seed, cases, kinds), Worker(seed, workdir)
     for kind, count in shares(cases, kinds).items():
         numbers = range(count) if case is None else range(case, case + 1)
         for outcome in worker.run(kind, numbers, keep=case is not None):

@@ -6,130 +6,19 @@ hash or a checksum vouches for that (`strict`); else what an independent reader 
 """
 
 import dataclasses
-import http.server
 import io
 import json
 import os
 import pathlib
-import random
 import tarfile
-import threading
 
 import numpy as np
 
 from faults import formats, mutations
+from faults.kind import MIB, JsonKind, Kind, difference, plainly
+from faults.served import Manifest, Reply, Request
 
-MIB = 1 << 20
 _READ_TO_THE_END = 64 * MIB  # zeros behind a file that is read to its end, whatever its length
-
-
-class AmbiguousError(Exception):
-    """A JSON text says two things."""
-
-
-def plainly(text: bytes):
-    """Returns what a JSON text says, as Python reads it; AmbiguousError where a key stands twice."""
-
-    def pairs(items):
-        if len(dict(items)) < len(items):
-            raise AmbiguousError("a key stands twice")
-        return dict(items)
-
-    return json.loads(text, object_pairs_hook=pairs)
-
-
-def difference(said, read, where="") -> str | None:
-    """Returns where `read` is not what a file said, None if it is. What a file leaves null is any default."""
-    if said is None:
-        return None
-    if isinstance(said, dict) and isinstance(read, dict):
-        for key, value in said.items():
-            if key not in read:
-                return f"{where}/{key} is not read"
-            if found := difference(value, read[key], f"{where}/{key}"):
-                return found
-        return None
-    if isinstance(said, list) and isinstance(read, (list, tuple)):
-        if len(said) != len(read):
-            return f"{where}: {len(read)} of {len(said)} are read"
-        pairs = enumerate(zip(said, read, strict=True))
-        return next(filter(None, (difference(*pair, f"{where}/{i}") for i, pair in pairs)), None)
-    numbers = isinstance(said, (int, float)) and isinstance(read, (int, float))
-    alike = said == read and (type(said) is type(read) or (numbers and bool not in (type(said), type(read))))
-    return None if alike else f"{where}: says {said!r:.80}, is read as {read!r:.80}"
-
-
-class Kind:
-    """One kind of input.
-
-    Attributes:
-        name: What `--kind` calls it.
-        weight: Its share of the cases.
-        mib: How much memory a case may take on top of what the process has.
-        named: What an error must name: one of these.
-        lines: Whether an error may have several lines.
-    """
-
-    name = ""
-    weight = 10
-    mib = 256
-    named: tuple[str, ...] = ()
-    lines = False
-
-    def make(self, folder: pathlib.Path) -> None:
-        """Writes sound files."""
-        raise NotImplementedError
-
-    def ready(self, folder: pathlib.Path) -> None:
-        """Reads the sound files, once per process; what they mean is kept."""
-        self.sound = self.read(folder)
-
-    def spoil(self, folder: pathlib.Path, rng: random.Random) -> tuple[str, bool]:
-        """Spoils the files; returns what was done, and whether what is read must be what was there before."""
-        raise NotImplementedError
-
-    def read(self, folder: pathlib.Path):
-        """Reads the files as a command does."""
-        raise NotImplementedError
-
-    def said(self, folder: pathlib.Path):
-        """Returns what the spoiled files say, as an independent reader reads them."""
-        raise NotImplementedError
-
-    def fault(self, folder: pathlib.Path, found, strict: bool) -> str | None:
-        """Returns what is wrong with what was read."""
-        if strict:
-            return None if found == self.sound else "is accepted, and is not what was written"
-        try:
-            return difference(self.said(folder), found)
-        except Exception as error:
-            return f"is accepted, and another reader refuses it ({type(error).__name__}: {error})"
-
-
-class JsonKind(Kind):
-    """A JSON file."""
-
-    file = ""
-    pipes = True  # whether a pipe may stand in its place
-
-    def spoil(self, folder, rng):
-        path = folder / self.file
-        draw = rng.random()
-        if draw < 0.06:
-            return mutations.spoil_file(path, rng, self.pipes), True
-        if draw < 0.3:
-            content, told = mutations.spoil_bytes(path.read_bytes(), rng)
-        else:
-            content, told = mutations.spoil_json(self.content(path), rng)
-        path.write_bytes(content)
-        return told, False
-
-    def content(self, path):
-        return json.loads(path.read_bytes())
-
-    @property
-    def named(self):
-        return (self.file,)
 
 
 class Info(JsonKind):
@@ -310,60 +199,6 @@ class Labels(JsonKind):
         said = {str(entry["image_id"]): [70, 80].index(entry["category_id"]) for entry in entries}
         assert len(said) == len(entries), "an image twice"
         return said
-
-
-class Manifest(JsonKind):
-    """What an export says of itself, and of a domain."""
-
-    name = "export"
-
-    @property
-    def file(self):
-        return getattr(self, "_file", "assets/export.json")
-
-    @property
-    def named(self):
-        return ("assets/export.json", "assets/domains/pets.json")
-
-    def make(self, folder):
-        from tfmdl.architecture import Architecture
-        from tfmdl.data.preprocessing import Preprocessing
-        from tfmdl.files import write_json
-
-        architecture = Architecture(width=4, blocks_per_stage=1).to_json()
-        made = {
-            "domains": ["pets"], "domain_ids": {"pets": 0}, "next_domain_id": 1, "size": [16, 16],
-            "architecture": architecture, "base_domain": "pets", "trunk_fingerprint": "0" * 64, "folded": True,
-            "precision": "float32",
-        }  # fmt: skip
-        write_json(folder / "assets/export.json", made)
-        facts = {
-            "label_names": ["a", "b"], "category_ids": [0, 1], "accuracy": 0.5, "architecture": architecture,
-            "preprocessing": dataclasses.asdict(Preprocessing(16, 16, 16, 16, (0.5,) * 3, (0.2,) * 3)),
-        }  # fmt: skip
-        write_json(folder / "assets/domains/pets.json", facts)
-
-    def read(self, folder):
-        from tfmdl.serving.versions import read_domain, read_manifest
-
-        found = []
-        for one in (read_manifest(folder), read_domain(folder, "pets")):
-            fields = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
-            fields["architecture"] = one.architecture.to_json()
-            if "preprocessing" in fields:
-                fields["preprocessing"] = dataclasses.asdict(one.preprocessing)
-            found.append(fields)
-        return found
-
-    def spoil(self, folder, rng):
-        self._file = rng.choice(self.named)
-        return super().spoil(folder, rng)
-
-    def said(self, folder):
-        return [
-            {key: value for key, value in plainly((folder / name).read_bytes()).items() if key in known}
-            for name, known in zip(self.named, self.sound, strict=True)
-        ]
 
 
 class Image(Kind):
@@ -809,67 +644,73 @@ class Checkpoint(Tensors):
         return super().fault(folder, found, strict)
 
 
-class Reply(Kind):
-    """What a server answers to the client, by REST."""
+class Start(Tensors):
+    """The weights that a run's steps begin with."""
 
-    name, weight = "reply", 10
-    file = "reply.json"
+    name, file, weight = "start", "start.safetensors", 5
 
-    @property
-    def named(self):
-        return (self.address, "row ", "{", "[", '"')  # a refusal is about the request, in the server's words
+    def _folder(self, folder):
+        import keras
+
+        from tfmdl.training.run_folder import RunFolder
+
+        if not hasattr(self, "_network"):
+            self._network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="head")])
+        return RunFolder(folder)
 
     def make(self, folder):
-        answer = {"label": ["a", "b"], "probability": [0.75, 0.25], "class_id": [0, 1]}
-        (folder / self.file).write_text(json.dumps({"predictions": [answer, answer]}))
-
-    def ready(self, folder):
-        self.status = 200
-        kind = self
-
-        class Sends(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(kind.status)
-                self.send_header("Content-Length", str(len(kind.body)))
-                self.end_headers()
-                self.wfile.write(kind.body)
-
-            def log_message(self, *_):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sends)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.address = f"http://127.0.0.1:{server.server_address[1]}/v1/models/m"
-        super().ready(folder)
-
-    def spoil(self, folder, rng):
-        path = folder / self.file
-        self.status = rng.choice((200, 200, 200, 200, 200, 200, 400, 404, 500, 302, 204))
-        if rng.random() < 0.3:
-            content, told = mutations.spoil_bytes(path.read_bytes(), rng)
-        else:
-            content, told = mutations.spoil_json(json.loads(path.read_bytes()), rng)
-        path.write_bytes(content)
-        return f"{told}, status {self.status}", False
+        self._folder(folder).save_start(self._network)
 
     def read(self, folder):
-        from tfmdl.serving.remote import RestClient, classify_files
+        run = self._folder(folder)
+        return {"header": {}, "tensors": _digests(run.read_start(self._network))}
 
-        self.body = (folder / self.file).read_bytes()
-        client = RestClient(self.address, timeout=20)
-        return [answer for answers in classify_files(client, "pets", [b"x", b"y"], 2) for answer in answers]
 
-    def said(self, folder):
-        assert self.status == 200, "a status other than 200 is taken for an answer"
-        return plainly(self.body)["predictions"]
+class Network(Tensors):
+    """A trunk that says how it is wired, layer by layer: the model is made of it, and gives features of an image."""
+
+    name, file, weight = "network", "trunk.safetensors", 5
+    named = ("trunk.safetensors", "step ", "`network`")
+
+    def make(self, folder):
+        from tfmdl.architecture import Architecture
+        from tfmdl.backbones import Network
+        from tfmdl.model import MultiDomainClassifier
+        from tfmdl.packs import write_trunk
+
+        architecture = Architecture(backbone="keras", network=Network.of(formats.keras_network()))
+        write_trunk(folder / self.file, MultiDomainClassifier({"pets": 2}, architecture), "pets")
+
+    def read(self, folder):
+        from tfmdl.model import MultiDomainClassifier
+        from tfmdl.packs import initialize, read_trunk
+
+        trunk = read_trunk(folder / self.file)
+        model = MultiDomainClassifier({"cars": 3}, trunk.architecture)
+        initialize(model, trunk)
+        features = np.asarray(model.extractor("cars")(np.zeros((1, 16, 16, 3), "float32")))
+        assert features.shape == (1, model.num_features), "the features are not as many as the network says"
+        header = {"base_domain": trunk.base_domain, "architecture": trunk.architecture.to_json()}
+        return {"header": header, "tensors": _digests(trunk.tensors)}
+
+    def spoil(self, folder, rng):
+        if rng.random() < 0.2:
+            return super().spoil(folder, rng)
+        path = folder / self.file
+        content = path.read_bytes()
+        header = json.loads(formats.split_tensors(content)[0]["__metadata__"]["tfmdl"])
+        text, told = mutations.spoil_json(header["architecture"]["network"], rng)
+        header["architecture"]["network"] = "spoiled"
+        text = json.dumps(header).replace('"spoiled"', text.decode(errors="replace"))
+        path.write_bytes(formats.with_header(content, text))
+        return f"network: {told}", False
 
 
 KINDS: dict[str, type[Kind]] = {
     kind.name: kind
     for kind in (
-        Annotations, Tar, Release, Percentages, Labels, Metrics, Checkpoint, Reply, Trunk, Pack, Config, Info, Campaign,
-        Manifest, Image, Folder, RecordsVerified, RecordsRead,
+        Annotations, Tar, Release, Percentages, Labels, Metrics, Checkpoint, Start, Reply, Trunk, Network, Pack, Config,
+        Info, Campaign, Manifest, Image, Folder, RecordsVerified, RecordsRead, Request,
     )
 }  # fmt: skip
 

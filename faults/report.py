@@ -11,8 +11,8 @@ from faults.workers import CPU_SECONDS, CPU_SECONDS_PER_GIB, WALL_SECONDS, Outco
 class Tally:
     """Counts outcomes by kind."""
 
-    def __init__(self, seed: int, cases: int):
-        self.seed, self.cases = seed, cases
+    def __init__(self, seed: int, cases: int, kinds: list[str]):
+        self.seed, self.cases, self.kinds = seed, cases, kinds
         self.rows: dict[str, dict] = {}
         self.defects: list[dict] = []
         self._digest = hashlib.sha256()
@@ -51,7 +51,8 @@ class Tally:
     @property
     def again(self) -> str:
         """The command that makes the same run."""
-        return f"python -m faults inputs --seed={self.seed} --cases={self.cases} --workdir=DIR"
+        kinds = "" if self.kinds == list(KINDS) else f" --kind={','.join(self.kinds)}"
+        return f"python -m faults inputs --seed={self.seed} --cases={self.cases}{kinds} --workdir=DIR"
 
     def table(self) -> str:
         """Returns a table in Markdown."""

@@ -19,11 +19,13 @@ import time
 import warnings
 from collections.abc import Iterator
 
-from faults.kinds import KINDS, MIB
+from faults.kind import MIB
+from faults.kinds import KINDS
 
 CPU_SECONDS = 10.0  # that a case may take, over all threads,
 CPU_SECONDS_PER_GIB = 20.0  # and for its files, which may be as long as they like, where they are read to the end
 WALL_SECONDS = 120.0  # after which its process is ended, whatever it waits for
+START_SECONDS = 1200.0  # for imports, and for writing and reading the sound files of a kind
 _ROOM = 4 << 30  # of addresses, on top of what a process has: where a case would take down the machine, it fails
 
 
@@ -73,9 +75,12 @@ class Worker:
             # All of them at once: to take turns costs more than most cases do.
             asked = {"kind": kind, "start": number, "stop": numbers.stop, "keep": keep}
             self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            if self._answer(START_SECONDS) is None:
+                self.close(kill=True)
+                raise RuntimeError(f"{kind}: sound files could not be read: see {self._workdir / 'log.txt'}")
             told = None
             while number < numbers.stop and self._process is not None:
-                message = self._answer()
+                message = self._answer(WALL_SECONDS)
                 if message is None:
                     message = self._ended(kind, number, told)
                 if "result" in message:
@@ -116,11 +121,11 @@ class Worker:
                 cwd=pathlib.Path(__file__).parents[1],
             )
 
-    def _answer(self):
+    def _answer(self, seconds):
         """Returns the next message, or None where none comes."""
         pipe = self._process.stdout.fileno()
         while b"\n" not in self._read:
-            part = os.read(pipe, 1 << 16) if select.select([pipe], [], [], WALL_SECONDS)[0] else None
+            part = os.read(pipe, 1 << 16) if select.select([pipe], [], [], seconds)[0] else None
             if not part:
                 if part is not None:
                     self._process.wait()
@@ -151,6 +156,7 @@ def work(seed: int, workdir: pathlib.Path) -> None:
             ready[name] = kind
             limit = int(_memory("VmSize")) * MIB + _ROOM
             resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        _send(answers, {"ready": name})
         for number in range(asked["start"], asked["stop"]):
             _copy(sound, place)
             told, strict = ready[name].spoil(place, random.Random(f"{seed}/{name}/{number}"))

@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from faults import workers
-from faults.kinds import KINDS, Kind, difference
+from faults.kind import Kind, difference
+from faults.kinds import KINDS
 from faults.workers import Worker
 
 ROOT = pathlib.Path(__file__).parents[2]
-LIGHT = "annotations,tar,labels"
+LIGHT = "annotations,tar"
+SLOW_TO_BEGIN = ("folder", "network", "request", "records-verified", "records-read")  # seconds, for their sound files
 
 
 def campaign(workdir, *flags):
@@ -23,9 +25,10 @@ def campaign(workdir, *flags):
 
 
 def test_spoiled_inputs_are_read_as_they_are_or_refused_by_name(tmp_path):
-    done, report = campaign(tmp_path, "--cases=120", "--seed=1")
+    kinds = [kind for kind in KINDS if kind not in SLOW_TO_BEGIN]
+    done, report = campaign(tmp_path, "--cases=120", "--seed=1", f"--kind={','.join(kinds)}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert report["kinds"].keys() == KINDS.keys() and report["defects"] == []
+    assert list(report["kinds"]) == kinds and report["defects"] == []
     assert all(row["tried"] == row["accepted"] + row["refused"] for row in report["kinds"].values())
     assert not (tmp_path / "cases").exists() and "| all | " in (tmp_path / "report.md").read_text()
 
@@ -91,7 +94,7 @@ def test_what_is_a_defect(read, strict, result, why, tmp_path):
 
 @pytest.mark.parametrize("ends", ["os.abort()", "time.sleep(60)"])
 def test_what_ends_its_process_or_does_not_end_is_a_defect_and_the_next_case_is_run(ends, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "WALL_SECONDS", 10.0)
+    monkeypatch.setattr(workers, "WALL_SECONDS", 2.0)
     program = f"""
 import os, pathlib, sys, time
 from faults import kinds, workers
@@ -117,7 +120,7 @@ workers.work(int(sys.argv[1]), pathlib.Path(sys.argv[2]))
     outcome, after = worker.run("labels", range(2))
     assert (outcome.result, outcome.told) == ("defect", "this")
     died = ends == "os.abort()"
-    why = f"ended the process (status {-signal.SIGABRT})" if died else "had not ended after 10 seconds"
+    why = f"ended the process (status {-signal.SIGABRT})" if died else "had not ended after 2 seconds"
     assert why in outcome.why
     assert after.result == "accepted"
     worker.close()
