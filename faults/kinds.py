@@ -598,6 +598,7 @@ class Pack(Tensors):
     """A pack."""
 
     name, file, weight = "pack", "packs/pets.safetensors", 20
+    named = (file, "has no packs/*.safetensors")  # the only one, so that the folder is named where it is gone
 
     def make(self, folder):
         _write_network(folder)
