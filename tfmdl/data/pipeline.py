@@ -19,6 +19,7 @@ from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.data.record_files import RecordFiles
 
 _UNUSED = ("image/format", "image/class/text")
+_LABEL = "image/class/label"
 _FIELDS = {key: field for key, field in records.FIELDS.items() if key not in _UNUSED}
 
 
@@ -32,6 +33,7 @@ class Source:
         num_examples: How many records they hold.
         preprocessing: How the domain's images become inputs.
         flips: Whether training mirrors every other image, left to right.
+        labels: What a label may be: a class, and below 0 where it is unknown.
     """
 
     domain: str
@@ -39,6 +41,7 @@ class Source:
     num_examples: int
     preprocessing: Preprocessing
     flips: bool = False
+    labels: range = range(records.UNKNOWN_LABEL, 1 << 31)
 
     @classmethod
     def of(cls, data_dir, info: records.DatasetInfo, splits, preprocessing, flips=False) -> "Source":
@@ -53,7 +56,10 @@ class Source:
             found = os.path.getsize(path)
             if found != shard.num_bytes:
                 raise ValueError(f"{path}: has {found:,} bytes, {records.INFO_FILE} says {shard.num_bytes:,}")
-        return cls(info.name, paths, sum(info.splits[split].num_examples for split in splits), preprocessing, flips)
+        labelled = all(info.splits[split].labelled for split in splits)
+        labels = range(0 if labelled else records.UNKNOWN_LABEL, info.num_classes)
+        number = sum(info.splits[split].num_examples for split in splits)
+        return cls(info.name, paths, number, preprocessing, flips, labels)
 
 
 def steps_per_epoch(sources, batch_size: int) -> int:
@@ -155,7 +161,7 @@ class TrainPipeline:
         if self._cache:
             example = {**example, "image": cut_windows(example["image"], self.size, offset)}
         else:
-            example = _decode(example, cover, self.size, offset)
+            example = _decode(example, cover, self.size, offset, _labels_of(self.sources, domain))
         if any(source.flips for source in self.sources):
             flips = tf.gather(tf.constant([source.flips for source in self.sources]), domain)
             mirrored = flips & (tf.random.stateless_uniform(tf.shape(rows), -1 - seeds) < 0.5)
@@ -226,7 +232,7 @@ def _evaluation_batches(sources, batch_size):
 
     def decode_and_normalize(domain, record):
         cover, centre = tf.gather(tf.constant(covers), domain), tf.gather(tf.constant(centres), domain)
-        return _normalize(_decode(record, cover, size, centre), domain, sources)
+        return _normalize(_decode(record, cover, size, centre, _labels_of(sources, domain)), domain, sources)
 
     return map_in_order(dataset, decode_and_normalize).prefetch(2)
 
@@ -243,7 +249,7 @@ def evaluation_images(source, image_ids) -> dict[int, np.ndarray]:
         return tf.boolean_mask(records, tf.reduce_any(found[:, None] == wanted, axis=1))
 
     def decode(records):
-        return _decode(records, how.cover_size, how.size, tf.constant(how.centre))
+        return _decode(records, how.cover_size, how.size, tf.constant(how.centre), _labels_of([source], 0))
 
     dataset = map_in_order(tf.data.TFRecordDataset(list(source.paths)).batch(128), keep).unbatch()
     images = {}
@@ -296,7 +302,8 @@ def _decoded(source, batch_size):
     """Returns batches of the records of one source, decoded whole, in order."""
     cover = source.preprocessing.cover_size
     dataset = tf.data.TFRecordDataset(list(source.paths)).batch(batch_size)
-    return map_in_order(dataset, lambda record: _decode(record, cover, cover, tf.constant([0, 0])))
+    labels = _labels_of([source], 0)
+    return map_in_order(dataset, lambda record: _decode(record, cover, cover, tf.constant([0, 0]), labels))
 
 
 def _random_offsets(seed, slack):
@@ -305,13 +312,30 @@ def _random_offsets(seed, slack):
     return tf.cast(tf.floor(unit * tf.cast(slack + 1, tf.float32)), tf.int32)
 
 
-def _decode(record, cover, window, offset):
-    """Decodes a batch of records, string (batch,), to the windows that `decode_windows` describes."""
+def _labels_of(sources, domain):
+    """Returns the least label of a domain, an index into `sources` (or several), and the one behind its last."""
+    return tuple(
+        tf.gather(tf.constant([getattr(source.labels, end) for source in sources], tf.int64), domain)
+        for end in ("start", "stop")
+    )
+
+
+def _decode(record, cover, window, offset, labels):
+    """Decodes a batch of records, string (batch,), to the windows that `decode_windows` describes.
+
+    What is labelled with no class would train one that is not there, or another domain's.
+    """
     fields = tf.io.parse_example(record, _FIELDS)
+    label, (least, stop) = fields[_LABEL], labels
+    known = (least <= label) & (label < stop)
+    unknown = tf.boolean_mask(label, ~known)
+    told = [f"{_LABEL}: expected a class of the domain, counted from 0; received", unknown]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), told)]):
+        label = tf.cast(label, tf.int32)
     height, width = (tf.cast(fields[f"image/{side}"], tf.int32) for side in ("height", "width"))
     return {
         "image": decode_windows(fields["image/encoded"], height, width, cover, window, offset),
-        "label": tf.cast(fields["image/class/label"], tf.int32),
+        "label": label,
         "image_id": fields["image/source_id"],
     }
 
