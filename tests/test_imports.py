@@ -31,6 +31,7 @@ COMMANDS = (
     "tfmdl.export",
     "tfmdl.score",
     "tfmdl.client",
+    "tfmdl.demo_page.__main__",
     "tfmdl.campaign.__main__",
     "tfmdl.demo",
     "data_prep.convert",
