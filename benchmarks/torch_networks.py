@@ -14,19 +14,7 @@ def training(size: Size, compiled=False):
     device = _set_up()
     network = _to_device(_network(size), device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    loss_of = torch.nn.CrossEntropyLoss()
-    images, labels = _batch(size, device)
-    forward = torch.compile(network) if compiled else network
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        with _autocast(size, device):
-            loss = loss_of(forward(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return _timed(step, size)
+    return _stepping(torch.compile(network) if compiled else network, optimizer, size, device)
 
 
 def inference(size: Size, compiled=False):
@@ -34,14 +22,7 @@ def inference(size: Size, compiled=False):
 
     device = _set_up()
     network = _to_device(_network(size), device).eval()
-    images, _ = _batch(size, device)
-    forward = torch.compile(network) if compiled else network
-
-    def call():
-        with torch.inference_mode(), _autocast(size, device):
-            return forward(images)
-
-    return _timed(call, size)
+    return _calling(torch.compile(network) if compiled else network, size, device)
 
 
 def lite_training(size: Size, keeps_statistics=False):
@@ -60,17 +41,7 @@ def lite_training(size: Size, keeps_statistics=False):
             module.eval()
     network._conv_stem.requires_grad_(False)  # shared, as plain convolutions are
     optimizer = torch.optim.Adam([each for each in network.parameters() if each.requires_grad], 1e-3)
-    loss_of = torch.nn.CrossEntropyLoss()
-    images, labels = _batch(size, device)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(network(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return _timed(step, size)
+    return _stepping(network, optimizer, size, device)
 
 
 def lite_inference(size: Size, fused=False):
@@ -89,11 +60,36 @@ def lite_inference(size: Size, fused=False):
         for holder, conv, norm in pairs:
             setattr(holder, conv, fuse_conv_bn_eval(getattr(holder, conv), getattr(holder, norm)))
             setattr(holder, norm, torch.nn.Identity())
+    return _calling(network, size, device)
+
+
+def _stepping(forward, optimizer, size, device):
+    """Returns what times training steps."""
+    import torch
+
+    loss_of = torch.nn.CrossEntropyLoss()
+    images, labels = _batch(size, device)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with _autocast(size, device):
+            loss = loss_of(forward(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return _timed(step, size)
+
+
+def _calling(forward, size, device):
+    """Returns what times inference."""
+    import torch
+
     images, _ = _batch(size, device)
 
     def call():
-        with torch.inference_mode():
-            return network(images)
+        with torch.inference_mode(), _autocast(size, device):
+            return forward(images)
 
     return _timed(call, size)
 

@@ -13,6 +13,7 @@ from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.recipes import (
     CROPS,
     FINETUNE,
+    FINETUNE_RATES,
     HEAD,
     NO_FLIPS,
     PRESETS,
@@ -270,12 +271,20 @@ def test_masks_follow_adam_and_the_rest_sgd():
 def test_finetuning_begins_with_the_head_and_changes_nothing_that_the_trunk_measured():
     for method in METHODS.keys() - {"classifier_only"}:
         recipe = recipe_for("finetune", "mine", 5, 300, False, method)
-        assert recipe == dataclasses.replace(FINETUNE, additions=recipe.additions)
+        rate = FINETUNE_RATES.get(method, FINETUNE.learning_rate)
+        assert recipe == dataclasses.replace(FINETUNE, learning_rate=rate, additions=recipe.additions)
         assert recipe.head == HEAD and recipe.keeps_statistics
         assert recipe.sizes(96, 32).evaluation == HEAD.sizes(96, 32).evaluation
     assert recipe_for("finetune", "mine", 5, 300, False, "classifier_only") == HEAD
     with pytest.raises(ValueError, match="--recipe=finetune adds a domain to a trunk: give --init_from"):
         recipe_for("finetune", "mine", 5, 300, base=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pointwise_kernels_that_a_domain_takes_as_its_own_move_slowly(method):
+    owns = not METHODS[method](("mine",)).shares("pointwise")
+    assert (method in FINETUNE_RATES) == owns
+    assert all(rate < FINETUNE.learning_rate for rate in FINETUNE_RATES.values())
 
 
 @pytest.mark.parametrize("domain", [*DECATHLON, *NO_FLIPS, "mine"])

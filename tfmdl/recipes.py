@@ -205,6 +205,10 @@ FINETUNE = Recipe(
     head=HEAD,
     goes_back=True,
 )
+# Pointwise kernels that a domain takes as its own forget at that rate what they know: individual networks end at a val
+# loss of 1.72 on dtd and 1.60 on flowers5, where the head alone has 0.64 and 0.83, so that all of the way is gone back.
+# With 0.002, 0.0003 and 0.0001 dtd has 79.2, 79.5 and 80.2, flowers5 71.6, 76.1 and 73.0 (4 epochs, one seed).
+FINETUNE_RATES = {"individual": 3e-4, "depthwise_sharing": 3e-4}
 # Mirrored, some signs are others, and letters are none. By name alone, whatever classes there are: what the trunk makes
 # of mirrored images does not tell, for it hardly sees the difference: a linear classifier on its features knows one to
 # two points less of gtsrb, chars74k and omniglot mirrored, and mirroring its training images does not change it (within
@@ -259,7 +263,12 @@ def recipe_for(
             raise ValueError("--recipe=finetune adds a domain to a trunk: give --init_from")
         if method == "classifier_only":
             return HEAD
-        return dataclasses.replace(FINETUNE, flips=domain not in NO_FLIPS, additions=ADDITIONS.get(method, Additions()))
+        return dataclasses.replace(
+            FINETUNE,
+            learning_rate=FINETUNE_RATES.get(method, FINETUNE.learning_rate),
+            flips=domain not in NO_FLIPS,
+            additions=ADDITIONS.get(method, Additions()),
+        )
     schedules = PRESETS[preset]
     as_published = facts is not None and num_train >= facts.num_train
     batch_size = 128
