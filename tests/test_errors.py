@@ -183,7 +183,10 @@ CASES = {
         "run/config.json: `init_from` must be str | None; received 5",
     ),
     "config.json, a text for names": (
-        after(lambda p: p.put("run/config.json", json.dumps({"run": CONFIG | {"domains": "tiny"}})), Place.evaluate),
+        after(
+            lambda p: p.put("run/config.json", json.dumps({"run": CONFIG | {"domains": "tiny"}})),
+            Place.evaluate_as_added,
+        ),
         "run/config.json: `domains` must be tuple[str, ...]; received 'tiny'",
     ),
     "accuracies, a number of 400 digits": (
