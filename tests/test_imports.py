@@ -30,12 +30,14 @@ COMMANDS = (
     "tfmdl.params",
     "tfmdl.export",
     "tfmdl.score",
+    "tfmdl.dissect",
     "tfmdl.client",
     "tfmdl.campaign.__main__",
     "tfmdl.demo",
     "data_prep.convert",
     "data_prep.verify",
     "data_prep.make_demo",
+    "data_prep.make_concepts",
 )
 
 # The only modules that know of flags.
@@ -55,7 +57,15 @@ MAY_IMPORT_TENSORFLOW = (
     "data_prep",
 )
 
-DATA_PREP_MAY_IMPORT = ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.outside", "tfmdl.data.records")
+DATA_PREP_MAY_IMPORT = (
+    "tfmdl",
+    "tfmdl.quiet",
+    "tfmdl.cli",
+    "tfmdl.domains",
+    "tfmdl.outside",
+    "tfmdl.data.records",
+    "tfmdl.dissection.broden",
+)
 
 
 def sources():
