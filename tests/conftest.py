@@ -2,6 +2,8 @@
 
 import tfmdl  # isort: skip  # noqa: F401  (first, as in the command lines: it has a say in how TensorFlow computes)
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -73,3 +75,17 @@ def data_dir(tmp_path_factory):
     for name in CLASSES:
         write_domain(folder, name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium. Tests that ask for it are skipped where there is none, or no playwright to drive it."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no Chromium here")
+    with playwright.sync_playwright() as running:
+        # Its sandbox wants rights that a container may not give.
+        opened = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -182,6 +182,18 @@ CASES = {
         ),
         "run/config.json: `init_from` must be str | None; received 5",
     ),
+    "config.json, a text for names": (
+        after(lambda p: p.put("run/config.json", json.dumps({"run": CONFIG | {"domains": "tiny"}})), Place.evaluate),
+        "run/config.json: `domains` must be tuple[str, ...]; received 'tiny'",
+    ),
+    "accuracies, a number of 400 digits": (
+        after(lambda p: p.put("evaluation.json", '{"dtd": 1' + "0" * 400 + "}"), score),
+        "evaluation.json: expected",
+    ),
+    "metrics.jsonl, a folder": (
+        after(lambda p: (p.folder / "metrics.jsonl").mkdir(), read_metrics_of),
+        "metrics.jsonl: is not a file",
+    ),
     "pack, cut": (after(lambda p: p.cut("run/packs/tiny.safetensors"), Place.evaluate), "run/packs/tiny.safetensors"),
     "trunk, cut": (after(lambda p: p.cut("run/trunk.safetensors"), Place.evaluate), "run/trunk.safetensors"),
     "pack, markup in its name": (lambda p: load_model(trunk=str(p.run), pack_paths=["x[red].y[/z]"]), "x[red].y[/z]"),

@@ -64,6 +64,24 @@ def test_a_large_file_of_other_origin_is_not_read(tmp_path):
         read_tensors(path)
 
 
+def test_what_goes_on_behind_its_tensors_is_not_read(tmp_path):
+    path = tmp_path / "file.safetensors"
+    write_tensors(path, TENSORS, HEADER)
+    size = path.stat().st_size
+    with open(path, "ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=f"{path}: damaged, it has 1,099,511,627,776 bytes .* tells of {size:,}"):
+        read_tensors(path)
+
+
+def test_a_header_that_says_two_things_is_refused(tmp_path):
+    path = tmp_path / "file.safetensors"
+    header = {**HEADER, "fingerprint": fingerprint(TENSORS)}
+    save_file(TENSORS, path, {"tfmdl": json.dumps(header)[:-1] + ', "kind": "trunk"}'})
+    with pytest.raises(ValueError, match=f"{path}: .*the key 'kind' stands twice"):
+        read_tensors(path)
+
+
 @pytest.mark.parametrize(
     "write",
     [

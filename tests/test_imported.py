@@ -1,12 +1,11 @@
 """Pretrained networks as trunks: imported, trained on, evaluated, exported, composed."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+from commands import run_command
 from small_keras import keras_model
 
 import tfmdl
@@ -26,9 +25,9 @@ def trunk(tmp_path_factory):
     features = keras_model()
     answers = keras.layers.Dense(4, name="answers")(features.output)
     keras.Model(features.input, answers, name="small").save(folder / "small.keras")
-    command = [sys.executable, "-m", "tfmdl.trunk", f"--source={folder / 'small.keras'}", f"--workdir={folder / 'run'}"]
-    command += ["--mean=0.5,0.4,0.3", "--std=0.2,0.3,0.4", "--image_size=24"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    flags = [f"--source={folder / 'small.keras'}", f"--workdir={folder / 'run'}", "--image_size=24"]
+    done = run_command("-m", "tfmdl.trunk", *flags, "--mean=0.5,0.4,0.3", "--std=0.2,0.3,0.4")
+    assert done.returncode == 0, done.stderr
     assert "for images of 24 pixels" in done.stdout and f"--init_from={folder / 'run'}" in done.stdout
     return folder / "run"
 
@@ -154,7 +153,6 @@ def test_imagenet_is_imported_once(monkeypatch, tmp_path, data_dir):
     ],
 )
 def test_the_command_says_what_is_wrong(flags, message, tmp_path):
-    command = [sys.executable, "-m", "tfmdl.trunk", f"--workdir={tmp_path / 'run'}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_command("-m", "tfmdl.trunk", f"--workdir={tmp_path / 'run'}", *flags)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and message in done.stderr, done.stderr
     assert not (tmp_path / "run").exists()

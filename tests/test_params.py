@@ -3,10 +3,9 @@
 import dataclasses
 import functools
 import math
-import subprocess
-import sys
 
 import pytest
+from commands import run_command
 from small_budgets import make_budgets
 from small_network import small
 
@@ -43,9 +42,7 @@ def of_two_domains(architecture):
         (Architecture("piggyback"), 1.29),
         (Architecture("dan"), 2.08),
     ],
-    ids=lambda value: (
-        f"{value.method}-{value.options}" if dataclasses.is_dataclass(value) else ""
-    ),
+    ids=lambda value: f"{value.method}-{value.options}" if dataclasses.is_dataclass(value) else "",
 )
 def test_ten_domains_are_the_published_multiples(architecture, multiple, plain):
     # Two domains are enough to know ten, since all but the base own as much: the ten take a while to build.
@@ -102,9 +99,7 @@ def test_counts_add_up_to_what_the_model_learns():
     assert count(model) == counted  # frozen or not
     assert counted.as_dict(plain=counted.convolutions_and_norm) == {
         "shared": counted.shared,
-        "domains": {
-            name: {"own": counted.own[name], "classifier": counted.classifier[name]} for name in "ab"
-        },
+        "domains": {name: {"own": counted.own[name], "classifier": counted.classifier[name]} for name in "ab"},
         "convolutions_and_norm": counted.convolutions_and_norm,
         "total": counted.total,
         "multiple_of_resnet26": 1.0,
@@ -137,13 +132,7 @@ def test_bad_domains_are_named(domains, classes, message):
 
 
 def run(*flags):
-    return subprocess.run(
-        [sys.executable, "-m", "tfmdl.params", *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_command("-m", "tfmdl.params", *flags)
 
 
 def test_command_prints_a_table():

@@ -1,10 +1,9 @@
 """`python -m tfmdl.score`: its files, and what it refuses."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from commands import run_command
 
 from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
@@ -92,7 +91,7 @@ def test_individual_runs_are_baselines(finished):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "tfmdl.score", *arguments], capture_output=True, text=True)
+    return run_command("-m", "tfmdl.score", *arguments)
 
 
 def test_the_command(written):

@@ -4,11 +4,10 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import run_command
 from small_domains import SIZES, write_domain
 from small_network import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -201,7 +200,7 @@ def test_the_command_refuses_with_one_line(runs, data_dir, tmp_path):
         "--domain=tiny --method=soft_sharing --width=4 --blocks_per_stage=1 --soft_layers=last:9 "
         f"--data_dir={data_dir} --workdir={tmp_path / 'run'} --init_from={runs / 'base'} --packs={runs / 'tiny'}"
     )
-    done = subprocess.run([sys.executable, "train.py", *flags.split()], cwd=ROOT, capture_output=True, text=True)
+    done = run_command("train.py", *flags.split(), cwd=ROOT)
     assert done.returncode == 1 and not (tmp_path / "run").exists()
     assert done.stderr.startswith("error: `soft_layers`") and done.stderr.count("\n") == 1, done.stderr
 

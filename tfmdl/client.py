@@ -3,18 +3,15 @@
 Or by gRPC: `python -m tfmdl.client --grpc=HOST:8500 --model=NAME --domain=gtsrb IMAGE...`.
 """
 
-import io
 import pathlib
 
-import numpy as np
 from absl import flags
-from PIL import Image, UnidentifiedImageError
 from rich.table import Table
 from rich.text import Text
 
 from tfmdl.cli import start, table_console
 from tfmdl.outside import printable
-from tfmdl.serving.remote import GrpcClient, RefusedError, RestClient, classify_files, classify_pixels
+from tfmdl.serving.remote import GrpcClient, RefusedError, RestClient, classify_files, classify_pixels, decode_file
 
 
 def ask(client, domain: str, paths: list[str], batch_size: int, pixels: bool) -> list[dict]:
@@ -69,8 +66,8 @@ def table_of(paths: list[str], answers: list[dict], top: int) -> Table:
 
 def _decoded(path, file):
     try:
-        return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+        return decode_file(file)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 

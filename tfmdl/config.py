@@ -90,7 +90,8 @@ class RunConfig:
     def from_json(cls, fields: dict) -> "RunConfig":
         fields = dict(fields, architecture=Architecture.from_json(fields["architecture"]))
         for name in ("domains", "train_splits", "profile_steps", "packs"):
-            if fields.get(name) is not None:  # what an older configuration lacks has its default
+            # Lists only: a tuple could be made of a text, too. What an older configuration lacks has its default.
+            if isinstance(fields.get(name), list):
                 fields[name] = tuple(fields[name])
         return cls(**fields)
 

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from tfmdl.outside import parse_json
+from tfmdl.outside import parse_json, read_at_most
 
 _LOCK_FILE = ".lock"
 # A file of tensors is a safetensors file. Its metadata are flat strings: one key holds our JSON, which begins with the
@@ -66,9 +66,9 @@ def read_json(path: str | os.PathLike) -> dict:
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is no JSON or no object, naming the file.
+        ValueError: if it is no JSON, no object or too long, naming the file.
     """
-    content = parse_json(pathlib.Path(path).read_bytes(), str(path))
+    content = parse_json(read_at_most(path), str(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object; received {type(content).__name__}")
     return content
@@ -123,7 +123,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
     if place and place[1].decode() != _hash(content, place):
         raise ValueError(f"{path}: damaged or edited, its content is not what was written")
     try:
-        header = json.loads(json.loads(text)["__metadata__"][_HEADER])
+        header = parse_json(json.loads(text)["__metadata__"][_HEADER], "its header")
         tensors = dict(sorted(load(content).items()))
         before = header.pop(_HASH if place else "fingerprint")
     except (SafetensorError, TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
@@ -147,7 +147,20 @@ def _read(path):
         text = file.read(min(int.from_bytes(size, "little"), _MAX_HEADER_BYTES))
         if not text.startswith(b"{") or f'"{_HEADER}":'.encode() not in text:
             raise ValueError(f"{path}: not a file of this tool, or damaged")
+        expected, found = 8 + len(text) + _data_bytes(text), os.fstat(file.fileno()).st_size
+        if found != expected:
+            raise ValueError(f"{path}: damaged, it has {found:,} bytes and its header tells of {expected:,}")
         return b"".join((size, text, file.read())), text
+
+
+def _data_bytes(text):
+    """Returns where the last tensor ends, as the header of a file of tensors tells; 0 where it makes no sense."""
+    try:
+        fields = json.loads(text)
+        ends = [field["data_offsets"][1] for name, field in fields.items() if name != "__metadata__"]
+        return max((end for end in ends if type(end) is int), default=0)
+    except (TypeError, LookupError, AttributeError, ValueError, RecursionError):
+        return 0
 
 
 def _hash(content, place):

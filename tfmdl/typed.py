@@ -44,6 +44,8 @@ def naming_file(path: str | os.PathLike) -> Iterator[None]:
 
 def _holds(value, kind):
     origin, of = typing.get_origin(kind), typing.get_args(kind)
+    if kind is typing.Any:
+        return True
     if origin in (typing.Union, types.UnionType):
         return any(_holds(value, one) for one in of)
     if origin is dict:

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from data_prep.config import ConvertConfig
 from data_prep.plan import DataError, Plan, RawImage, Reference, check_domain_name, check_known, leave_out
 from data_prep.sources import annotations
-from data_prep.sources.stores import ArchiveStore, FolderStore, read_members
+from data_prep.sources.stores import MAX_TEXT_BYTES, ArchiveStore, FolderStore, read_members
+from tfmdl.outside import read_at_most
 
 ANNOTATIONS_DIR = "annotations"
 DEVKIT = "decathlon-1.0-devkit.tar.gz"
@@ -107,7 +108,7 @@ class DecathlonSource:
             )
         if self._devkit:
             return f"{DEVKIT}/{name}", self._devkit[name]
-        return f"{ANNOTATIONS_DIR}/{name}", (self.input_dir / ANNOTATIONS_DIR / name).read_bytes()
+        return f"{ANNOTATIONS_DIR}/{name}", _read_text(self.input_dir / ANNOTATIONS_DIR / name)
 
     def _find_images(self, domain: str) -> FolderStore | ArchiveStore:
         data = self.input_dir / "data"
@@ -129,6 +130,15 @@ class DecathlonSource:
 def open_source(config: ConvertConfig) -> DecathlonSource:
     """Returns the source that a conversion asks for."""
     return DecathlonSource(config.input_dir, config.domains, config.splits)
+
+
+def _read_text(path: pathlib.Path) -> bytes:
+    if not path.is_file():
+        raise DataError(f"{path}: is not a file")
+    try:
+        return read_at_most(path, MAX_TEXT_BYTES)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _check_names_once(domain: str, splits: dict[str, list[Reference]]) -> None:

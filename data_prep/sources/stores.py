@@ -21,6 +21,8 @@ from data_prep.headers import size_fault
 from data_prep.plan import DataError
 from tfmdl.outside import is_utf8
 
+# Of an annotation file, which is read whole: that of ImageNet has a third.
+MAX_TEXT_BYTES = 1 << 30
 # Folders that archives of the release put around the domains.
 _WRAPPERS = {".", "data", "decathlon-1.0", "decathlon-1.0-data", "decathlon-1.0-data-imagenet"}
 # One byte of deflated data becomes at most so many.
@@ -164,13 +166,18 @@ def read_members(path: pathlib.Path, folder: str, suffix: str) -> Iterator[tuple
     """Yields base name and bytes of each member of a tar that lies in a `folder` and ends with `suffix`.
 
     Raises:
-        DataError: if the archive is damaged, or such a member leaves the archive or is a link.
+        DataError: if the archive is damaged, or such a member leaves the archive, is a link, or has more
+            than `MAX_TEXT_BYTES`.
     """
     with _open_stream(path) as stream:
         for tar, member in _members(stream, path, _stream_limit(path)):
             parent, _, base = member.name.rpartition("/")
             if parent.rpartition("/")[2] == folder and base.endswith(suffix) and not base.startswith("."):
                 _check_member(member, path)
+                if member.size > MAX_TEXT_BYTES:
+                    raise DataError(
+                        f"{path}: member {member.name!r} has {member.size:,} bytes; expected at most {MAX_TEXT_BYTES:,}"
+                    )
                 with _naming_damage(path):
                     contents = tar.extractfile(member).read()
                 yield base, contents

@@ -182,6 +182,19 @@ def test_the_wiring_survives_its_file():
         (lambda fields: fields["steps"].pop(0), "`network` 'small' .*: its step stem"),
         (lambda fields: fields.update(output="nowhere"), "`network` 'small' .*: its output"),
         (lambda fields: fields.pop("channels"), "`network` 'small' is not wired as a network"),
+        (lambda fields: fields.update(channels=6.5), "`network` 'small' .*: its channels"),
+        (lambda fields: fields.update(stride=True), "`network` 'small' .*: its stride"),
+        (lambda fields: fields.update(name=[]), "`name` must be str"),
+        (lambda fields: fields["steps"].append(None), "`network` 'small' .*: its step None"),
+        (lambda fields: fields["steps"][0].update(args={}), "step 'rescaled': `args` must be list"),
+        (lambda fields: fields["steps"][0].update(kind="odd"), "step 'rescaled': `kind` must be one of"),
+        (lambda fields: fields["steps"][0]["config"].pop("module"), "step 'rescaled': .*'module'"),
+        (lambda fields: fields["steps"][1].update(channels=None), "step 'stem': `channels` must be in"),
+        (lambda fields: fields["steps"][1].update(config=5), "step 'stem': `config` must be dict"),
+        (lambda fields: fields["steps"][1]["config"].update(filters=1 << 24), "step 'stem': `filters` of .* weights"),
+        (lambda fields: fields["steps"][1]["config"].update(kernel_size=[3]), "step 'stem': `kernel_size` must be two"),
+        (lambda fields: fields["steps"][1]["config"].update(padding="full"), "step 'stem': `padding` must be"),
+        (lambda fields: fields["steps"][2]["config"].update(epsilon=-1.0), "step 'stem_norm': `epsilon` must not be"),
     ],
 )
 def test_a_wiring_that_is_none_is_refused(change, message):
@@ -189,6 +202,23 @@ def test_a_wiring_that_is_none_is_refused(change, message):
     change(fields)
     with pytest.raises(ValueError, match=message):
         Network.from_json(fields)
+
+
+@pytest.mark.parametrize(
+    ("step", "change", "message"),
+    [
+        ("rescaled", lambda step: step["config"]["config"].update(offset=[0.0] * 1000), "its step rescaled: "),
+        ("rescaled", lambda step: step["config"]["config"].update(odd=5), "step rescaled, a Rescaling, cannot be"),
+        ("added", lambda step: step.update(args=["added"]), "its step added: "),
+        ("features", lambda step: step["config"]["config"].update(keepdims=True), "must give 6 features of an image; "),
+    ],
+)
+def test_a_wiring_that_gives_no_features_is_refused_on_one_line(step, change, message):
+    fields = Network.of(keras_model()).to_json()
+    change(next(each for each in fields["steps"] if each["name"] == step))
+    with pytest.raises(ValueError, match=message) as caught:
+        MultiDomainClassifier(DOMAINS, Architecture(backbone="keras", network=Network.from_json(fields)))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("layer", [{"module": "os", "class_name": "system"}, {"class_name": "Lambda"}])

@@ -307,6 +307,25 @@ def test_a_bad_record_is_named(change, spoiled):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("label", [-1, 99, 1 << 32])
+def test_a_record_of_no_class_is_named_whoever_reads_it(label, spoiled):
+    data_dir, shard = spoiled
+    examples = [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(shard))]
+    one = source(data_dir, "base")
+    examples[3].features.feature["image/class/label"].int64_list.value[:] = [label]
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString())
+    message = f"{shard}: record 3 .*image/class/label: expected a class of the domain.* .{label}.$"
+    for read in (
+        lambda: TrainPipeline([one], 8, seed=0).epoch(0),
+        lambda: TrainPipeline([one], 8, seed=0, cache=True).epoch(0),
+        lambda: evaluation_batches([one], 8),
+    ):
+        with pytest.raises(ValueError, match=message), naming_bad_records([one]):
+            numpy(read())
+
+
 def test_a_record_that_is_gone_since_the_files_were_read_through_is_named(spoiled):
     data_dir, shard = spoiled
     one = source(data_dir, "base")

@@ -4,13 +4,11 @@ import dataclasses
 import io
 import json
 import pathlib
-import resource
-import subprocess
-import sys
 import tarfile
 
 import numpy as np
 import pytest
+from commands import run_command
 from PIL import Image
 
 from data_prep.config import ConvertConfig
@@ -153,17 +151,8 @@ def run_tool(tmp_path):
     """Runs a tool of data_prep as a user would, from another folder; a limit on its files does for a full disk."""
 
     def call(tool, *arguments, max_file_bytes=None):
-        def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
-
-        command = [sys.executable, str(REPOSITORY / "data_prep" / tool), *map(str, arguments)]
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            preexec_fn=limit if max_file_bytes else None,
+        return run_command(
+            REPOSITORY / "data_prep" / tool, *arguments, cwd=tmp_path, timeout=120, max_file_bytes=max_file_bytes
         )
 
     return call

@@ -139,6 +139,21 @@ def _json(split, change, *words):
     return spoil
 
 
+def _annotations_are(make, *words):
+    def spoil(fake, flags):
+        path = fake.annotation_path("left", "train")
+        path.unlink()
+        make(path)
+        return path.name, *words
+
+    return spoil
+
+
+def _endless(path):
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+
+
 def _first(key, **values):
     return lambda contents: contents[key][0].update(values)
 
@@ -223,6 +238,9 @@ FAULTS = {
     "JSON not in UTF-8": _json("train", b'{"images": ["\xff"]}', "is no JSON"),
     "JSON too deep": _json("val", b"[" * 100_000, "is no JSON", "nests too deep"),
     "JSON with NaN": _json("val", _first("images", width=float("nan")), "received NaN"),
+    "JSON with a key twice": _json("val", b'{"images": [], "images": []}', "the key 'images' stands twice"),
+    "a pipe for annotations": _annotations_are(os.mkfifo, "is not a file"),
+    "annotations without end": _annotations_are(_endless, "expected at most 1,073,741,824 bytes"),
     "JSON that is a list": _json("train", b"[]", "a list 'images'"),
     "annotations: 5": _json("train", lambda c: c.update(annotations=5), "a list 'annotations'", "received 5"),
     "annotations: {}": _json("test_stripped", lambda c: c.update(annotations={}), "a list 'annotations'"),

@@ -4,12 +4,11 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
+from commands import run_command
 from small_domains import CLASSES, SIZES
 from small_network import small
 
@@ -237,8 +236,7 @@ def test_the_command(runs, data_dir, tmp_path):
     """A table and a file; and one line for what cannot be scored."""
 
     def run(*flags):
-        command = [sys.executable, "eval.py", f"--workdir={runs / 'tiny'}", f"--data_dir={data_dir}", *flags]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return run_command("eval.py", f"--workdir={runs / 'tiny'}", f"--data_dir={data_dir}", *flags, cwd=ROOT)
 
     output = tmp_path / f"{'long' * 40}.json"  # a name to be copied from the screen whole
     picture = tmp_path / "mistakes-tiny.png"

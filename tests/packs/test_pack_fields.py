@@ -48,6 +48,8 @@ def changed(path, to, change=None, tensors=None):
 
 EXPERT = {"domain": "dtd", "fingerprint": "0" * 64, "path": "pack"}
 OF_BOTH = [
+    ("kind", "a\nb"),
+    ("kind", "x" * 5000),
     ("architecture.width", "4"),
     ("architecture.width", 2.0),
     ("architecture.width", 10**9),
@@ -78,6 +80,8 @@ OF_PACKS = [
     ("trunk_fingerprint", "0" * 63),
     ("trunk_fingerprint", None),
     ("experts", 5),
+    ("experts", ""),
+    ("experts", {}),
     ("experts", [EXPERT]),  # of a method that mixes none
     ("experts", [EXPERT | {"domain": "a/b"}]),
     ("experts", [EXPERT | {"fingerprint": "none"}]),
@@ -93,6 +97,7 @@ OF_PACKS = [
     ("preprocessing.std", [0.4, 0.5, 1e999]),
     ("preprocessing", None),
 ]
+OF_TRUNKS = [("base_domain", "shared"), ("base_domain", 5), ("preprocessing", []), ("preprocessing", "")]
 
 
 @pytest.mark.parametrize(("field", "value"), OF_BOTH + OF_PACKS)
@@ -104,12 +109,13 @@ def test_a_field_of_a_pack_that_cannot_be_true_is_refused_by_name(field, value, 
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize(("field", "value"), [*OF_BOTH, ("base_domain", "shared"), ("base_domain", 5)])
+@pytest.mark.parametrize(("field", "value"), OF_BOTH + OF_TRUNKS)
 def test_a_field_of_a_trunk_that_cannot_be_true_is_refused_by_name(field, value, written, tmp_path):
     *_, trunk = written
     path = changed(trunk, tmp_path / "changed", {field: value})
-    with pytest.raises(ValueError, match=f"^{path}: "):
+    with pytest.raises(ValueError, match=f"^{path}: ") as caught:
         read_trunk(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("value", [NAN, float("inf"), -float("inf")])

@@ -42,11 +42,31 @@ class Model:
         self.name, self.version = name, int(path.name)
         self._loaded = tf.saved_model.load(str(path))
 
-    def signature(self, name, version, signature):
+    def check(self, name, version):
         if name != self.name or version not in (None, self.version):
             raise NotFoundError(
                 f"Servable not found for request: {f'Specific({name}, {version})' if version else f'Latest({name})'}"
             )
+
+    def metadata(self, name, version):
+        """Returns what the signatures take and answer, in the form of the real server's JSON."""
+        self.check(name, version)
+
+        def described(specs):
+            return {name: {"dtype": f"DT_{spec.dtype.name.upper()}", "name": ""} for name, spec in specs.items()}
+
+        signatures = {
+            name: {"inputs": described(specs_of(one)), "outputs": described(one.structured_outputs)}
+            for name, one in self._loaded.signatures.items()
+        }
+        told = {
+            "model_spec": {"name": self.name, "signature_name": "", "version": str(self.version)},
+            "metadata": {"signature_def": {"signature_def": signatures}},
+        }
+        return json.dumps(told).encode()
+
+    def signature(self, name, version, signature):
+        self.check(name, version)
         signature = signature or "serving_default"
         if signature not in self._loaded.signatures:
             raise InvalidError(f'Serving signature name: "{signature}" not found in signature def')
@@ -151,6 +171,15 @@ def rows_of(outputs):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     path_form = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(:predict|/metadata)?")
+
+    def do_GET(self):
+        found = self.path_form.fullmatch(self.path)
+        if not found or found[3] != "/metadata":
+            return self._answer(400, _error(f"Malformed request: GET {self.path}"))
+        try:
+            self._answer(200, self.server.model.metadata(found[1], int(found[2]) if found[2] else None))
+        except NotFoundError as error:
+            self._answer(404, _error(str(error)))
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

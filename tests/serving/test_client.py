@@ -4,13 +4,12 @@ import concurrent.futures
 import http.server
 import json
 import pathlib
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_command
 from made import ALL, ENCODERS, MIXED, PAIR, label_names, picture
 from model_server import Server, tensors_of
 from tensorflow_serving.apis import predict_pb2
@@ -135,13 +134,7 @@ def test_warmup_requests_are_real_and_reach_every_signature(exported, signatures
 
 
 def command(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "tfmdl.client", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command("-m", "tfmdl.client", *arguments, cwd=ROOT)
     return done.returncode, done.stdout, done.stderr
 
 

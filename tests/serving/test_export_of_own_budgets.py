@@ -9,7 +9,7 @@ from small_budgets import CLASSES, NETWORKS, make_budgets
 from tfmdl.packs import compose, pack_path
 from tfmdl.serving.network import FoldedClassifier
 from tfmdl.serving.source import from_export, from_runs
-from tfmdl.serving.writer import Options, write_export
+from tfmdl.serving.writer import write_export
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -62,10 +62,3 @@ def test_domains_of_other_methods_come_and_go(tmp_path):
     for domain in removed.domains:
         wanted = compose(trunk, [packs[domain]]).features(images, domain)
         np.testing.assert_allclose(removed.features(images, domain), wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_a_folded_export_answers_as_the_model_does(tmp_path):
-    make_budgets(tmp_path, "keras")
-    packs = [str(pack_path(tmp_path, domain)) for domain in ("usual", "far")]
-    source = from_runs(trunk=str(tmp_path), pack_paths=packs)
-    assert write_export(source, tmp_path / "served", Options(fold=True)).difference < 1e-5

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import predict_pb2
 from tfmdl.cli import report_errors, table_console
 from tfmdl.client import ask, table_of
 from tfmdl.serving import remote
-from tfmdl.serving.remote import GrpcClient, RestClient
+from tfmdl.serving.remote import GrpcClient, RestClient, embed_files
 
 LIMIT = 200_000  # bytes of a reply
 ESCAPES = "\x1b]0;owned\x07\x1b[2Jrow\r\n1"
@@ -73,6 +73,10 @@ REST = {
     "two rows": (http(b'{"predictions": [{}, {}]}'), "expected 1 answers, one per image; received 2"),
     "no labels": (http(b'{"predictions": [{}]}'), LABELS),
     "no names": (http(b'{"predictions": [[1, 2]]}'), LABELS),
+    "an empty list": (http(b'{"predictions": [[]]}'), LABELS),
+    "a list of text": (http(b'{"predictions": [["x"]]}'), LABELS),
+    "a list of lists": (http(b'{"predictions": [[[1]]]}'), LABELS),
+    "an infinite list": (http(b'{"predictions": [[9e999]]}'), LABELS),
     "no classes": (answers(label=[], probability=[], class_id=[]), LABELS),
     "fewer labels": (answers(label=["a"]), LABELS),
     "a label": (answers(label="ab"), LABELS),
@@ -171,6 +175,22 @@ def test_what_is_no_answer_is_one_line(way, name, pixels, rest, grpc_address, tm
     assert len(err) < 3000 and replies[name][1] in err
     # A refusal is about the request.
     assert server in err or "refusal" in name or "row" in name
+
+
+@pytest.mark.parametrize("name", REST)
+def test_what_has_no_signatures_names_no_domains(name, rest, monkeypatch):
+    monkeypatch.setattr(remote, "MAX_REPLY", LIMIT)
+    with pytest.raises((ValueError, ConnectionError)) as caught:
+        RestClient(f"{rest}/{name}").domains()
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "name", ["no labels", "an empty list", "a list of text", "a list of lists", "an infinite list"]
+)
+def test_what_are_no_features_is_told(name, rest):
+    with pytest.raises(ValueError, match="expected features, equally many finite numbers for each image; received"):
+        list(embed_files(RestClient(f"{rest}/{name}"), "base", [b"x"], 1))
 
 
 def test_a_table_shows_names_as_they_are(capsys):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_command
 from full_disk import files_of_at_most
 from made import ARCHITECTURE, NUM_CLASSES, PAIR, SIZES, label_names, make_runs, moved, preprocessing
 
@@ -149,13 +150,8 @@ def test_a_version_that_exists_is_refused(source, tmp_path):
 
 def ask(loaded, files, domain):
     encoded = tf.constant([file[3] for file in files])
-    names = tf.fill(len(files), domain)
-    answers = {
-        name: loaded.signatures[name](image_bytes=encoded, domain=names) for name in ("serving_default", "features")
-    }
-    pixels = tf.io.decode_image(files[5][3])[None]
-    answers["classify"] = loaded.signatures[f"classify_{domain}_uint8"](image=pixels)
-    return {(name, key): value.numpy() for name, answer in answers.items() for key, value in answer.items()}
+    answer = loaded.signatures["serving_default"](image_bytes=encoded, domain=tf.fill(len(files), domain))
+    return {name: value.numpy() for name, value in answer.items()}
 
 
 def test_domains_come_and_go_and_the_others_stay_as_they_are(runs, files, tmp_path):
@@ -307,9 +303,7 @@ def test_where_there_is_no_export_says_so(tmp_path):
 
 
 def command(*flags):
-    done = subprocess.run(
-        [sys.executable, "-m", "tfmdl.export", *flags], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_command("-m", "tfmdl.export", *flags, cwd=ROOT)
     return done.returncode, done.stdout, done.stderr
 
 

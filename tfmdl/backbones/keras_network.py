@@ -31,6 +31,7 @@ class KerasNetwork(Backbone):
     def __init__(self, method, network, **kwargs):
         super().__init__(method, **kwargs)
         self.network = network
+        self._a_domain = method.domains[0]
         self.total_stride = network.stride
         pointwise = [step.name for step in network.steps if step.kind == "pointwise"]
         self._last_pointwise = pointwise[-1] if pointwise else None
@@ -108,20 +109,57 @@ class KerasNetwork(Backbone):
         for step in self.network.steps:
             if step.kind != "layer":
                 self.layer_of[step.name].build((None, None, None, step.channels))
+        # What a file says need not go together. Found in a first call, it would be told by Keras, on many lines.
+        _Trial(self, self._a_domain).check(keras.KerasTensor((None, None, None, 3), self.compute_dtype))
 
     def call(self, inputs, domain, training=False):
         values = {Network.IMAGE: inputs}
         for step in self.network.steps:
-            args, kwargs = step.called(values)
-            if step.kind != "layer":
-                kwargs["domain"] = domain
-            if step.kind == "batch_norm":
-                kwargs["training"] = training
-            values[step.name] = self.layer_of[step.name](*args, **kwargs)
+            values[step.name] = self.output_of(step, values, domain, training)
         return ops.cast(values[self.network.output], "float32")
+
+    def output_of(self, step, values, domain, training=False):
+        """Returns what a step gives of `values`, by name: the image, and what the steps before it have given."""
+        args, kwargs = step.called(values)
+        if step.kind != "layer":
+            kwargs["domain"] = domain
+        if step.kind == "batch_norm":
+            kwargs["training"] = training
+        return self.layer_of[step.name](*args, **kwargs)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.network.channels)
+
+
+class _Trial(keras.Operation):
+    """A network that is called for shapes alone, step by step."""
+
+    def __init__(self, backbone, domain):
+        super().__init__()
+        self._backbone, self._domain = backbone, domain
+        self._step = None
+
+    def check(self, image):
+        """Raises ValueError if a step does not take what it is given, or the last gives other features than is said."""
+        network = self._backbone.network
+        try:
+            features = self.compute_output_spec(image)
+        except Exception as error:  # of whatever class: these are Keras's and TensorFlow's
+            told = " ".join(str(error).rpartition("Error encountered:")[2].split())[:300]
+            raise ValueError(f"`network` {network.name!r}: its step {self._step}: {told}") from error
+        shape = tuple(getattr(features, "shape", ()))
+        if shape[1:] != (network.channels,):
+            raise ValueError(
+                f"`network` {network.name!r} must give {network.channels} features of an image; its step "
+                f"{network.output} gives {shape or type(features).__name__}"
+            )
+
+    def call(self, image):
+        values = {Network.IMAGE: image}
+        for step in self._backbone.network.steps:
+            self._step = step.name
+            values[step.name] = self._backbone.output_of(step, values, self._domain)
+        return values[self._backbone.network.output]
 
 
 def _layer(step, dtype):
@@ -138,5 +176,6 @@ def _layer(step, dtype):
             # Built by its first call, its mean would be a tensor of the graph that is traced then, and of no other.
             layer.build((None, None, None, len(serialized["config"]["mean"])))
         return layer
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"step {step.name}, a {kind}, cannot be made by Keras {keras.__version__}: {error}") from error
+    except Exception as error:  # of whatever class: its config is a file's
+        told = " ".join(str(error).split())[:300]
+        raise ValueError(f"step {step.name}, a {kind}, cannot be made by Keras {keras.__version__}: {told}") from error

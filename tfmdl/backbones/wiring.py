@@ -3,12 +3,16 @@
 import dataclasses
 import functools
 import json
+import math
 import re
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
+
+from tfmdl.typed import check_types
 
 # Layers with weights, by class: the kinds of the steps that they become, and where the weights of each step are.
 _OF_CONVOLUTION = {"kernel": "kernel", "bias": "bias"}
@@ -30,6 +34,10 @@ _WEIGHTED = {
 # What is read of the configuration of such a layer; the rest says how it is trained, or must be as in `_MUST_BE`.
 _READ = ("filters", "units", "kernel_size", "strides", "padding", "dilation_rate", "use_bias", "epsilon")
 _MUST_BE = {"groups": 1, "depth_multiplier": 1, "data_format": "channels_last", "rms_scaling": False}
+
+_CONVOLUTIONS = ("plain", "depthwise", "pointwise", "dense")
+_KINDS = (*_CONVOLUTIONS, "batch_norm", "layer_norm", "layer_scale", "layer")
+_MAX_WEIGHTS = 1 << 28  # of a layer, 1 GiB; the largest of VGG16 has 0.4 of that
 
 # What only training has: here recipes decide on such things, not networks.
 _ONLY_IN_TRAINING = re.compile(r"\w*Dropout\w*|StochasticDepth|GaussianNoise|Random\w+|ActivityRegularization")
@@ -68,6 +76,69 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Layer:
+    """`Step.config` of a layer without weights."""
+
+    module: str
+    class_name: str
+    registered_name: str | None
+    config: dict[str, Any]
+
+    def __post_init__(self):
+        check_types(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scale:
+    """`Step.config` of a layer that scales channels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Normalization:
+    """`Step.config` of a normalisation."""
+
+    epsilon: float
+
+    def __post_init__(self):
+        check_types(self)
+        if self.epsilon < 0:
+            raise ValueError(f"`epsilon` must not be negative; received {self.epsilon}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Convolution:
+    """`Step.config` of a convolution or a dense layer."""
+
+    filters: int
+    use_bias: bool
+    kernel_size: list[int] = dataclasses.field(default_factory=lambda: [1, 1])
+    strides: list[int] = dataclasses.field(default_factory=lambda: [1, 1])
+    dilation_rate: list[int] = dataclasses.field(default_factory=lambda: [1, 1])
+    padding: str = "same"
+
+    def __post_init__(self):
+        check_types(self)
+        for name in ("kernel_size", "strides", "dilation_rate"):
+            sides = getattr(self, name)
+            if len(sides) != 2 or not all(0 < side < 1 << 16 for side in sides):
+                raise ValueError(f"`{name}` must be two numbers in 1..65535; received {reprlib.repr(sides)}")
+        if self.padding not in ("same", "valid"):
+            raise ValueError(f"`padding` must be same or valid; received {self.padding!r:.80}")
+
+    def check(self, kind, channels):
+        depthwise = kind == "depthwise"
+        weights = math.prod(self.kernel_size) * channels * (1 if depthwise else self.filters)
+        if not 0 < weights <= _MAX_WEIGHTS or (depthwise and self.filters != channels):
+            raise ValueError(
+                f"`filters` of a {kind} layer of {channels} channels, kernels {self.kernel_size}, must give 1 to "
+                f"{_MAX_WEIGHTS} weights; received {self.filters}"
+            )
+
+
+_CONFIGS = {"layer": _Layer, "layer_scale": _Scale, "batch_norm": _Normalization, "layer_norm": _Normalization}
+
+
+@dataclasses.dataclass(frozen=True)
 class Network:
     """Wiring from an image to its features, without weights.
 
@@ -86,16 +157,20 @@ class Network:
     text: str
 
     def __post_init__(self):
+        check_types(self)
         try:
             known = {self.IMAGE}
             for step in self.steps:
                 if step.name in known or not known.issuperset(step.inputs):
                     raise ValueError(f"its step {step.name}")
                 known.add(step.name)
-            if self.output not in known or self.channels < 1 or self.stride < 1:
+            if self.output not in known:
                 raise ValueError("its output")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"`network` {self.name!r} is not wired as a network: {error}") from error
+            for name in ("channels", "stride"):
+                if type(self._content[name]) is not int or not 0 < self._content[name] <= _MAX_WEIGHTS:
+                    raise ValueError(f"its {name}")
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"`network` {self.name!r:.80} is not wired as a network: {error}") from error
 
     @functools.cached_property
     def _content(self):
@@ -103,7 +178,7 @@ class Network:
 
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:
-        return tuple(Step(**step) for step in self._content["steps"])
+        return tuple(map(_step, self._content["steps"]))
 
     @property
     def output(self) -> str:
@@ -150,6 +225,25 @@ class Network:
         return cls.from_json(
             {"name": model.name, "steps": steps, "output": output, "channels": shapes[1][-1], "stride": reader.stride()}
         )
+
+
+def _step(fields):
+    """Returns what a file says of a step; raises ValueError where a field is not what a layer can be asked for."""
+    try:
+        step = Step(**fields)
+        check_types(step)
+        if step.kind not in _KINDS:
+            raise ValueError(f"`kind` must be one of {', '.join(_KINDS)}; received {step.kind!r:.80}")
+        if step.kind != "layer" and (step.channels is None or not 0 < step.channels <= _MAX_WEIGHTS):
+            raise ValueError(f"`channels` must be in 1..{_MAX_WEIGHTS}; received {step.channels}")
+        if step.kind in _CONVOLUTIONS:
+            _Convolution(**step.config).check(step.kind, step.channels)
+        else:
+            _CONFIGS[step.kind](**step.config)
+    except (TypeError, ValueError) as error:
+        name = fields.get("name") if isinstance(fields, dict) else fields
+        raise ValueError(f"its step {reprlib.repr(name)}: {error}") from error
+    return step
 
 
 def weights_of(model: keras.Model) -> Iterator[tuple[str, str, np.ndarray]]:

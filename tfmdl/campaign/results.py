@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import statistics
 
@@ -10,7 +11,7 @@ from tfmdl.campaign.plan import CampaignConfig, PlannedRun, Row, trunk_of
 from tfmdl.config import load_config
 from tfmdl.data.records import DatasetInfo
 from tfmdl.domains import DECATHLON, published
-from tfmdl.evaluation.decathlon import Score, domain_score, read_percentages, total_score
+from tfmdl.evaluation.decathlon import Z_95, Score, domain_score, read_percentages, total_score
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate, load
 from tfmdl.sharing.individual import Individual
 
@@ -77,6 +78,12 @@ class RowResult:
         if all(domain in self.cells for domain in domains):
             return statistics.fmean(self.cells[domain].mean for domain in domains)
         return None
+
+    def margin(self, domains) -> float:
+        """Returns half the 95% interval of the mean over `domains`, which are all there, from the numbers of images."""
+        cells = [self.cells[domain] for domain in domains]
+        variance = sum(cell.mean * (1 - cell.mean) / (cell.num_images * len(cell.runs)) for cell in cells)
+        return Z_95 * math.sqrt(variance) / len(cells)
 
 
 @dataclasses.dataclass(frozen=True)

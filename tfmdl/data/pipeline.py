@@ -19,6 +19,7 @@ from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.data.record_files import RecordFiles
 
 _UNUSED = ("image/format", "image/class/text")
+_LABEL = "image/class/label"
 _FIELDS = {key: field for key, field in records.FIELDS.items() if key not in _UNUSED}
 
 
@@ -32,6 +33,7 @@ class Source:
         num_examples: How many records they hold.
         preprocessing: How the domain's images become inputs.
         flips: Whether training mirrors every other image, left to right.
+        labels: What a label may be: a class, and below 0 where it is unknown.
     """
 
     domain: str
@@ -39,6 +41,7 @@ class Source:
     num_examples: int
     preprocessing: Preprocessing
     flips: bool = False
+    labels: range = range(records.UNKNOWN_LABEL, 1 << 31)
 
     @classmethod
     def of(cls, data_dir, info: records.DatasetInfo, splits, preprocessing, flips=False) -> "Source":
@@ -53,7 +56,10 @@ class Source:
             found = os.path.getsize(path)
             if found != shard.num_bytes:
                 raise ValueError(f"{path}: has {found:,} bytes, {records.INFO_FILE} says {shard.num_bytes:,}")
-        return cls(info.name, paths, sum(info.splits[split].num_examples for split in splits), preprocessing, flips)
+        labelled = all(info.splits[split].labelled for split in splits)
+        labels = range(0 if labelled else records.UNKNOWN_LABEL, info.num_classes)
+        number = sum(info.splits[split].num_examples for split in splits)
+        return cls(info.name, paths, number, preprocessing, flips, labels)
 
 
 def steps_per_epoch(sources, batch_size: int) -> int:
@@ -105,8 +111,8 @@ class TrainPipeline:
         stored = self._decoded_images if self._cache else self._record_files
         # One reader: several would only wait for each other to leave Python.
         batches = batches.map(lambda step, rows: (step, rows, self._read(stored, rows)))
-        seed = self._seed(epoch, 1)
-        return map_in_order(batches, lambda *batch: self._windows(seed, *batch)).prefetch(2)
+        seed = tf.constant(self._seed(epoch, 1), tf.int32)
+        return map_in_order(batches, lambda *batch: self._traced_windows(seed, *batch)).prefetch(2)
 
     @property
     def _ends(self):
@@ -138,6 +144,11 @@ class TrainPipeline:
             "image_id": tf.ensure_shape(image_id, (self.batch_size,)),
         }
 
+    @functools.cached_property
+    def _traced_windows(self):
+        # Once for all epochs: tracing takes longer than a small domain's images.
+        return tf.function(self._windows, autograph=False)
+
     def _seed(self, *parts):
         # A seed for each epoch and purpose, far apart for neighbouring numbers.
         return int(np.random.SeedSequence([self.seed, *parts]).generate_state(1)[0] >> 1)
@@ -150,7 +161,7 @@ class TrainPipeline:
         if self._cache:
             example = {**example, "image": cut_windows(example["image"], self.size, offset)}
         else:
-            example = _decode(example, cover, self.size, offset)
+            example = _decode(example, cover, self.size, offset, _labels_of(self.sources, domain))
         if any(source.flips for source in self.sources):
             flips = tf.gather(tf.constant([source.flips for source in self.sources]), domain)
             mirrored = flips & (tf.random.stateless_uniform(tf.shape(rows), -1 - seeds) < 0.5)
@@ -199,6 +210,11 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
     Raises:
         ValueError: if several sources differ in size.
     """
+    return _evaluation_batches(tuple(sources), batch_size)
+
+
+@functools.lru_cache(maxsize=32)  # val is evaluated after every epoch: as with `_traced_windows`
+def _evaluation_batches(sources, batch_size):
     size_of = {source.domain: source.preprocessing.size for source in sources}
     if len(set(size_of.values())) > 1:
         raise ValueError(f"images of a mixed batch have one size; these domains differ: {size_of}")
@@ -216,7 +232,7 @@ def evaluation_batches(sources, batch_size: int) -> tf.data.Dataset:
 
     def decode_and_normalize(domain, record):
         cover, centre = tf.gather(tf.constant(covers), domain), tf.gather(tf.constant(centres), domain)
-        return _normalize(_decode(record, cover, size, centre), domain, sources)
+        return _normalize(_decode(record, cover, size, centre, _labels_of(sources, domain)), domain, sources)
 
     return map_in_order(dataset, decode_and_normalize).prefetch(2)
 
@@ -233,7 +249,7 @@ def evaluation_images(source, image_ids) -> dict[int, np.ndarray]:
         return tf.boolean_mask(records, tf.reduce_any(found[:, None] == wanted, axis=1))
 
     def decode(records):
-        return _decode(records, how.cover_size, how.size, tf.constant(how.centre))
+        return _decode(records, how.cover_size, how.size, tf.constant(how.centre), _labels_of([source], 0))
 
     dataset = map_in_order(tf.data.TFRecordDataset(list(source.paths)).batch(128), keep).unbatch()
     images = {}
@@ -275,6 +291,8 @@ def map_in_order(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     # all cores; without it they begin there. And it sleeps 10, 20, 40 ms and so on: what reads a dataset to its end
     # would at times wait until it wakes, for as long as the reading took.
     options.autotune.enabled = False
+    # Its rewriting of the dataset's graph has nothing to improve either, and takes its time at every epoch.
+    options.experimental_optimization.apply_default_optimizations = False
     # There is no Python control flow in ours: reading the source for it would only cost time at every epoch.
     mapped = dataset.map(tf.autograph.experimental.do_not_convert(function), tf.data.AUTOTUNE)
     return mapped.with_options(options)
@@ -284,7 +302,8 @@ def _decoded(source, batch_size):
     """Returns batches of the records of one source, decoded whole, in order."""
     cover = source.preprocessing.cover_size
     dataset = tf.data.TFRecordDataset(list(source.paths)).batch(batch_size)
-    return map_in_order(dataset, lambda record: _decode(record, cover, cover, tf.constant([0, 0])))
+    labels = _labels_of([source], 0)
+    return map_in_order(dataset, lambda record: _decode(record, cover, cover, tf.constant([0, 0]), labels))
 
 
 def _random_offsets(seed, slack):
@@ -293,13 +312,30 @@ def _random_offsets(seed, slack):
     return tf.cast(tf.floor(unit * tf.cast(slack + 1, tf.float32)), tf.int32)
 
 
-def _decode(record, cover, window, offset):
-    """Decodes a batch of records, string (batch,), to the windows that `decode_windows` describes."""
+def _labels_of(sources, domain):
+    """Returns the least label of a domain, an index into `sources` (or several), and the one behind its last."""
+    return tuple(
+        tf.gather(tf.constant([getattr(source.labels, end) for source in sources], tf.int64), domain)
+        for end in ("start", "stop")
+    )
+
+
+def _decode(record, cover, window, offset, labels):
+    """Decodes a batch of records, string (batch,), to the windows that `decode_windows` describes.
+
+    What is labelled with no class would train one that is not there, or another domain's.
+    """
     fields = tf.io.parse_example(record, _FIELDS)
+    label, (least, stop) = fields[_LABEL], labels
+    known = (least <= label) & (label < stop)
+    unknown = tf.boolean_mask(label, ~known)
+    told = [f"{_LABEL}: expected a class of the domain, counted from 0; received", unknown]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), told)]):
+        label = tf.cast(label, tf.int32)
     height, width = (tf.cast(fields[f"image/{side}"], tf.int32) for side in ("height", "width"))
     return {
         "image": decode_windows(fields["image/encoded"], height, width, cover, window, offset),
-        "label": tf.cast(fields["image/class/label"], tf.int32),
+        "label": label,
         "image_id": fields["image/source_id"],
     }
 

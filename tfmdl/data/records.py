@@ -21,13 +21,12 @@ import tensorflow as tf
 
 from tfmdl import files
 from tfmdl.domains import check_name
-from tfmdl.outside import is_int64, is_utf8, parse_json
+from tfmdl.outside import is_int64, is_utf8, parse_json, read_at_most
 
 UNKNOWN_LABEL = -1
 SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset_info.json"
 _OWN_HASH = "sha256"  # the field of INFO_FILE that vouches for all others
-_MAX_INFO_BYTES = 1 << 28
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # Of a record. Key names are those of TensorFlow's image classification datasets.
@@ -201,9 +200,7 @@ class DatasetInfo:
             raise FileNotFoundError(f"{path}: no converted domain {domain!r} here; there are: {found}")
         # As TensorFlow needs it.
         _check(is_utf8(str(path)), str(path), "a path in UTF-8", str(path))
-        size = path.stat().st_size
-        _check(size <= _MAX_INFO_BYTES, str(path), f"at most {_MAX_INFO_BYTES:,} bytes", size)
-        fields = parse_json(path.read_bytes(), str(path))
+        fields = parse_json(read_at_most(path), str(path))
         _check(isinstance(fields, dict), str(path), "an object", fields)
         own_hash = fields.pop(_OWN_HASH, None)
         info = cls(**_checked_info(str(path), fields, domain))

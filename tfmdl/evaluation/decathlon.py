@@ -98,7 +98,7 @@ def read_percentages(path: str) -> dict[str, float]:
     """
     try:
         accuracies = {domain: float(value) / 100 for domain, value in read_json(path).items()}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f'{path}: expected {{"domain": accuracy in percent, ...}} ({error})') from error
     for domain, accuracy in accuracies.items():
         if not 0 <= accuracy <= 1:

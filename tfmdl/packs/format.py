@@ -14,6 +14,7 @@ from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import SHARED, check_name
 from tfmdl.files import fingerprint, read_tensors, write_tensors
 from tfmdl.model import MultiDomainClassifier
+from tfmdl.outside import printable
 from tfmdl.packs.variables import slots, values_of
 from tfmdl.sharing import METHODS
 from tfmdl.typed import check_types, naming_file
@@ -200,7 +201,9 @@ def read_trunk(path: str | os.PathLike) -> Trunk:
     tensors, header = _read_kind(path, "trunk")
     with naming_file(path):
         base_domain, architecture = header["base_domain"], Architecture.from_json(header["architecture"])
-        preprocessing = header.get("preprocessing") and Preprocessing.from_json(header["preprocessing"])
+        preprocessing = header.get("preprocessing")
+        if preprocessing is not None:
+            preprocessing = Preprocessing.from_json(preprocessing)
     return Trunk(str(path), base_domain, architecture, tensors, fingerprint(tensors), preprocessing)
 
 
@@ -244,6 +247,9 @@ def read_pack(path: str | os.PathLike) -> Pack:
     """Reads one pack file; errors as `read_tensors` and `Pack`, and ValueError if the file is not a pack."""
     tensors, header = _read_kind(path, "pack")
     with naming_file(path):
+        experts = header.get("experts", [])
+        if not isinstance(experts, list):
+            raise ValueError(f"`experts` must be a list; received {reprlib.repr(experts)}")
         fields = {
             "path": str(path),
             "domain": header["domain"],
@@ -254,7 +260,7 @@ def read_pack(path: str | os.PathLike) -> Pack:
             "trunk_fingerprint": header["trunk_fingerprint"],
             "accuracy": header["accuracy"],
             "tensors": tensors,
-            "experts": tuple(Expert(**expert) for expert in header.get("experts", ())),
+            "experts": tuple(Expert(**expert) for expert in experts),
         }
     return Pack(**fields)
 
@@ -277,7 +283,7 @@ def read_packs(path: str | os.PathLike) -> list[Pack]:
 def _read_kind(path, kind):
     tensors, header = read_tensors(path)
     if header.get("kind") != kind:
-        raise ValueError(f"{path}: is a {header.get('kind')}, not a {kind}")
+        raise ValueError(f"{path}: is a {printable(str(header.get('kind'))[:80])}, not a {kind}")
     return tensors, header
 
 

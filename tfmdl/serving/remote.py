@@ -4,6 +4,7 @@ What a server sends may be anything: its size is bounded, its form checked, and 
 """
 
 import base64
+import io
 import json
 import math
 import re
@@ -11,16 +12,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import requests
+from PIL import Image, UnidentifiedImageError
 
 from tfmdl.outside import parse_json, printable
 
 MAX_REPLY = 100_000_000  # bytes; the features of a thousand images are a tenth
+MAX_PIXELS = 25_000_000  # of an image that is decoded here: exports take no larger ones
 _URL = re.compile(r"https?://[^/]+/v1/models/[^/:]+(/(versions|labels)/[^/:]+)?")
 _GRPC = re.compile(r"[^/\s]+:\d+")
 _ROW = re.compile(r"row (\d{1,9}): (.*)", re.DOTALL)
 _TOLD = 2000  # characters of what a server says
 
 _EXPECTED = "expected an answer of TensorFlow Serving"
+_CLASSIFY = "classify_"  # and the name of a domain: the signatures for its pixels
 
 Answers = list[dict]  # one per image: lists label, probability and class_id, the most probable class first
 
@@ -64,17 +68,7 @@ class RestClient:
             ConnectionError: if no server answers, or not to the end.
             RefusedError: if it answers with an error, or with what is no answer.
         """
-        status, body = self._post(rest_body(signature, rows))
-        if status == 404:
-            raise RefusedError(f"{self.url}: no such model or version on this server: {_rest_error(body)}")
-        if status == 400:
-            raise RefusedError(reason_of(_rest_error(body)), len(rows))
-        if status != 200:
-            raise RefusedError(f"{self.url}: {_EXPECTED}; received HTTP status {status}: {_rest_error(body)}")
-        try:
-            content = parse_json(body, self.url)
-        except ValueError as error:
-            raise RefusedError(f"{error}: {_EXPECTED}; received {body[:200]!r}") from None
+        content, body = self._asked("POST", ":predict", rest_body(signature, rows), len(rows))
         answers = content.get("predictions") if isinstance(content, dict) else None
         if not isinstance(answers, list):
             raise RefusedError(f"{self.url}: {_EXPECTED}, a list of predictions; received {body[:200]!r}")
@@ -82,12 +76,37 @@ class RestClient:
             raise RefusedError(f"{self.url}: expected {len(rows)} answers, one per image; received {len(answers)}")
         return answers
 
-    def _post(self, body):
+    def domains(self) -> list[str]:
+        """Returns the domains that the model serves, sorted; errors as `predict`."""
+        content, body = self._asked("GET", "/metadata")
+        try:
+            signatures = set(content["metadata"]["signature_def"]["signature_def"])
+        except (KeyError, TypeError):
+            raise RefusedError(f"{self.url}: {_EXPECTED}, its signatures; received {body[:200]!r}") from None
+        # Each domain has two signatures for pixels.
+        named = [name.removeprefix(_CLASSIFY) for name in signatures if name.startswith(_CLASSIFY)]
+        return sorted(name for name in named if _pixel_signature(name) in signatures)
+
+    def _asked(self, how, where, body=None, rows=0):
+        """Returns what the JSON of the server's reply holds, and the reply itself."""
+        status, body = self._reply(how, where, body)
+        if status == 404:
+            raise RefusedError(f"{self.url}: no such model or version on this server: {_rest_error(body)}")
+        if status == 400:
+            raise RefusedError(reason_of(_rest_error(body)), rows)
+        if status != 200:
+            raise RefusedError(f"{self.url}: {_EXPECTED}; received HTTP status {status}: {_rest_error(body)}")
+        try:
+            return parse_json(body, self.url), body
+        except ValueError as error:
+            raise RefusedError(f"{error}: {_EXPECTED}; received {body[:200]!r}") from None
+
+    def _reply(self, how, where, body):
         """Returns status and body of the server's reply."""
         reply = None
         try:
-            with self._session.post(
-                f"{self.url}:predict", data=body, timeout=self.timeout, stream=True, allow_redirects=False
+            with self._session.request(
+                how, self.url + where, data=body, timeout=self.timeout, stream=True, allow_redirects=False
             ) as response:
                 reply = bytearray()
                 for part in response.iter_content(1 << 16):
@@ -194,24 +213,72 @@ def rest_body(signature: str, rows: list[dict]) -> bytes:
 
 def classify_files(client, domain: str, files: list[bytes], batch_size: int) -> Iterator[Answers]:
     """Yields the answers to image files of one domain, batch by batch; errors as `predict`, rows of all files."""
+    for answers in _of_files(client, "serving_default", domain, files, batch_size):
+        yield _checked(client, answers)
+
+
+def embed_files(client, domain: str, files: list[bytes], batch_size: int) -> Iterator[np.ndarray]:
+    """Yields the pooled features of image files, float32 (rows, channels), batch by batch; as `classify_files`."""
+    for answers in _of_files(client, "features", domain, files, batch_size):
+        # By REST the one output of a signature comes without its name.
+        rows = [answer.get("features") if isinstance(answer, dict) else answer for answer in answers]
+        try:
+            features = np.array(rows, "float32")
+        except (TypeError, ValueError, OverflowError):
+            features = np.empty(0)
+        if features.ndim != 2 or not features.size or not np.isfinite(features).all():
+            raise RefusedError(
+                f"{client.name}: expected features, equally many finite numbers for each image; "
+                f"received {str(answers)[:200]}"
+            )
+        yield features
+
+
+def _of_files(client, signature, domain, files, batch_size):
     for start in range(0, len(files), batch_size):
         rows = [{"image_bytes": file, "domain": domain} for file in files[start : start + batch_size]]
         try:
-            yield _checked(client, client.predict("serving_default", rows))
+            yield client.predict(signature, rows)
         except RefusedError as error:
             if error.row is not None:
                 error.row += start
             raise
 
 
+def wants_pixels(error: RefusedError, domain: str) -> bool:
+    """Returns whether files of `domain` are refused since it is seen at a size of its own, which takes pixels."""
+    return f"ask signature {_CLASSIFY}{domain}" in str(error)
+
+
+def decode_file(file: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns the pixels of an image file, uint8 (height, width, 3).
+
+    Raises:
+        ValueError: if it is no image, is damaged, or has more than `max_pixels`, which are not decoded.
+    """
+    try:
+        image = Image.open(io.BytesIO(file))
+        if image.width * image.height > max_pixels:
+            raise ValueError(f"at most {max_pixels:,} pixels are taken; received {image.width:,}x{image.height:,}")
+        return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError("is no image that can be read") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from error
+
+
 def classify_pixels(client, domain: str, images: list[np.ndarray]) -> Iterator[Answers]:
     """Yields the answers to uint8 images (height, width, 3) of one domain, one by one: they may differ in size."""
     for index, image in enumerate(images):
         try:
-            yield _checked(client, client.predict(f"classify_{domain}_uint8", [{"image": image}]))
+            yield _checked(client, client.predict(_pixel_signature(domain), [{"image": image}]))
         except RefusedError as error:
             error.row = index
             raise
+
+
+def _pixel_signature(domain):
+    return f"{_CLASSIFY}{domain}_uint8"
 
 
 def _json(value):

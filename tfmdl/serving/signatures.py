@@ -80,15 +80,20 @@ def most_common_size(packs) -> tuple[int, int]:
     return max(sizes, key=sizes.get)
 
 
+def module_of_values(model) -> tf.Module:
+    """Returns a module of the values of a model: plain variables by their paths, for an export knows no Keras."""
+    module = tf.Module()
+    module.values = {variable.path: variable.value for variable in model.variables}
+    return module
+
+
 def build_module(served: Served) -> tuple[tf.Module, dict]:
     """Returns a module that holds the values of the model, and signatures on them, by name.
 
     Raises:
         ValueError: if the names of two domains lead to one name of a signature.
     """
-    module = tf.Module()
-    # Plain variables, by their paths: a loaded export knows nothing of Keras.
-    module.values = {variable.path: variable.value for variable in served.model.variables}
+    module = module_of_values(served.model)
     features = mixed_features(served)
     signatures = {**file_signatures(served, features), **mixed_pixel_signatures(served, features)}
     for pack in served.packs:
@@ -153,41 +158,44 @@ def file_signatures(served: Served, features_of) -> dict:
         with tf.control_dependencies([domain]):
             return tf.argmax(known, axis=1, output_type=tf.int32)
 
-    def read_and_embed(files, domain, argument, read=tf.identity):
-        rows, domain_rows = tf.shape(files)[0], tf.shape(domain)[0]
-        domain = refuse(
-            domain,
-            rows != domain_rows,
-            lambda: tf.strings.format(
-                f"{argument} and domain want one row per image; received {{}} and {{}}", (rows, domain_rows)
-            ),
-        )
-        slot = slot_of(domain)
-        with tf.control_dependencies([slot]):
-            cover, centre = tf.gather(tf.constant(covers), slot), tf.gather(tf.constant(centres), slot)
-            images = decode_rows(read(tf.identity(files)), domain, cover, served.size, centre)
-        images, slot = _at_least_one_row(images), _at_least_one_row(slot)
-        return features_of(tf.cast(images, tf.float32), slot), slot, rows
-
     def strings(name):
         return tf.TensorSpec((None,), tf.string, name=name)
 
+    # Reading image files is a large part of the graph: as `mixed_features`, it is stored once.
     @tf.function(autograph=False, input_signature=[strings("image_bytes"), strings("domain")])
-    def classify(image_bytes, domain):
-        pooled, slot, rows = read_and_embed(image_bytes, domain, "image_bytes")
-        return _first(rows, _mixed_answer(served, pooled, slot))
+    def read_and_embed(image_bytes, domain):
+        """Returns features and slots of at least one row."""
+        slot = slot_of(domain)
+        with tf.control_dependencies([slot]):
+            cover, centre = tf.gather(tf.constant(covers), slot), tf.gather(tf.constant(centres), slot)
+            images = decode_rows(tf.identity(image_bytes), domain, cover, served.size, centre)
+        images, slot = _at_least_one_row(images), _at_least_one_row(slot)
+        return features_of(tf.cast(images, tf.float32), slot), slot
 
-    @tf.function(autograph=False, input_signature=[strings("examples"), strings("domain")])
-    def classify_examples(examples, domain):
-        pooled, slot, rows = read_and_embed(examples, domain, "examples", encoded_images)
-        return _first(rows, _mixed_answer(served, pooled, slot))
+    def paired(files, domain, argument):
+        """Returns `files` and how many there are, once `domain` is found to have as many rows."""
+        rows, domain_rows = tf.shape(files)[0], tf.shape(domain)[0]
+        reason = f"{argument} and domain want one row per image; received {{}} and {{}}"
+        domain = refuse(domain, rows != domain_rows, lambda: tf.strings.format(reason, (rows, domain_rows)))
+        with tf.control_dependencies([domain]):
+            return tf.identity(files), rows
 
-    @tf.function(autograph=False, input_signature=[strings("image_bytes"), strings("domain")])
-    def features(image_bytes, domain):
-        pooled, _, rows = read_and_embed(image_bytes, domain, "image_bytes")
-        return _first(rows, {"features": pooled})
+    def signature(argument, answer, read=tf.identity):
+        @tf.function(autograph=False, input_signature=[strings(argument), strings("domain")])
+        def answered(files, domain):
+            files, rows = paired(files, domain, argument)
+            return _first(rows, answer(*read_and_embed(read(files), domain)))
 
-    return {SERVING_DEFAULT: classify, TF_EXAMPLE: classify_examples, FEATURES: features}
+        return answered
+
+    def classes(pooled, slot):
+        return _mixed_answer(served, pooled, slot)
+
+    return {
+        SERVING_DEFAULT: signature("image_bytes", classes),
+        TF_EXAMPLE: signature("examples", classes, encoded_images),
+        FEATURES: signature("image_bytes", lambda pooled, slot: {"features": pooled}),
+    }
 
 
 def mixed_pixel_signatures(served: Served, features_of) -> dict:

@@ -13,7 +13,7 @@ from tfmdl import files
 from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import check_name
-from tfmdl.outside import parse_json, printable
+from tfmdl.outside import parse_json, printable, read_at_most
 from tfmdl.serving.assets import MANIFEST, facts_path
 from tfmdl.typed import check_types
 
@@ -117,7 +117,7 @@ def read_domain(version: pathlib.Path, domain: str) -> DomainFacts:
 def _read_as(kind, path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there, so this is no export of this version of the tool")
-    content = parse_json(path.read_bytes(), str(path))
+    content = parse_json(read_at_most(path), str(path))
     readers = {"architecture": Architecture.from_json, "preprocessing": Preprocessing.from_json}
     try:
         fields = {field.name: content[field.name] for field in dataclasses.fields(kind)}

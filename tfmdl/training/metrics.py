@@ -1,6 +1,7 @@
 """metrics.jsonl of a run: a line of JSON per epoch."""
 
 import json
+import os
 import pathlib
 import reprlib
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from tfmdl.evaluation.accuracy import Evaluation
 from tfmdl.files import naming, write_text
-from tfmdl.outside import is_int64, parse_json
+from tfmdl.outside import is_int64, parse_json, read_at_most
 
 
 def metrics_line(
@@ -54,11 +55,13 @@ def read_metrics(path: pathlib.Path) -> list[dict]:
     A last line that was cut short, as a kill leaves it, is left out.
 
     Raises:
-        ValueError: if another line is not one that a run writes, naming file and line.
+        ValueError: if another line is not one that a run writes, naming file and line, or it is no file.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
-    *whole, _ = path.read_bytes().split(b"\n")
+    if not path.is_file():
+        raise ValueError(f"{path}: is not a file")
+    *whole, _ = read_at_most(path).split(b"\n")
     return [_parsed(f"{path}, line {number}", line) for number, line in enumerate(whole, 1)]
 
 

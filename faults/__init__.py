@@ -1,0 +1,15 @@
+"""Fault campaigns: the project given what it must not break on, for as long as one likes; `python -m faults inputs`.
+
+They stand beside benchmarks/, and not in tests/: a test takes seconds, says yes or no, and is run at every change. A
+campaign takes as long as it is told, states its seed, looks for what nobody has thought of, and writes a report. What
+it finds is mended, and kept as a test; tests/faults/ runs a small share of it.
+
+    mutations.py   bytes and JSON, spoiled
+    formats.py     images, tars, files of tensors and records, spoiled field by field
+    kind.py        what is spoiled, what reads it, and what the same meaning is: what all kinds have in common
+    kinds.py       the kinds, most of them files
+    served.py      kinds of serving: what an export says of itself, is asked, and answers
+    workers.py     cases in a process of their own, within bounds of time and memory
+    report.py      what came of it, as JSON and as a table
+    inputs.py      the campaign of inputs
+"""
