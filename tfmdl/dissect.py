@@ -89,7 +89,7 @@ def detectors_table(found: dict) -> Table:
                 f"{own['units']:,}",
                 _interval(own["share"], 100, 2),
                 _interval(own["unique"], 1, 0),
-                _interval(own["unique_among"], 1, 1),
+                _interval(own["unique_among"], 1, 1) if "unique_among" in own else "",
                 *(f"{counts['detectors']} ({counts['unique']})" for counts in own["by_category"].values()),
             )
         less = network["depthwise_less_pointwise"]

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from small_keras import small_keras
 from small_network import small
 
 from tfmdl.data.preprocessing import Preprocessing
@@ -19,6 +20,7 @@ from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import compose, read_parts
 
 NAME = "spot & <b>ring</b>"
+HOW = Preprocessing(16, 16, 16, 16, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,7 @@ def run(tmp_path_factory):
     centre[1, 1] = 1
     for domain, scale in (("a", 1.0), ("b", 1.5)):
         stem.depthwise.kernel.variable(domain).assign(scale * centre)
-    how = Preprocessing(16, 16, 16, 16, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
-    write_packs(model, folder, {"a": ["x", "y"], "b": ["x", "y"]}, how)
+    write_packs(model, folder, {"a": ["x", "y"], "b": ["x", "y"]}, HOW)
     return folder
 
 
@@ -92,6 +93,18 @@ def test_counts_are_those_of_the_layers_and_lie_within_their_intervals(found):
         less = network["depthwise_less_pointwise"]["share"]["value"]
         shares = [network["kinds"][kind]["share"]["value"] for kind in ("depthwise", "pointwise")]
         assert less == pytest.approx(shares[0] - shares[1], abs=1e-4)
+
+
+def test_kinds_are_compared_as_if_of_as_many_units_and_plain_ones_are_not_compared(concepts, tmp_path):
+    write_packs(MultiDomainClassifier({"a": 2}, small_keras()), tmp_path, {"a": ["x", "y"]}, HOW)
+    trunk, packs, _ = read_parts([str(tmp_path)])
+    content, _ = dissect(compose(trunk, packs), packs, DissectConfig(str(concepts), "a", control=False))
+    network = content["networks"][TRAINED]
+    kinds = network["kinds"]
+    assert kinds["plain"]["units"] < kinds["depthwise"]["units"] < kinds["pointwise"]["units"]
+    assert network["units_compared"] == kinds["depthwise"]["units"]
+    assert kinds["depthwise"]["unique_among"]["value"] == kinds["depthwise"]["unique"]["value"]  # all are drawn
+    assert "unique_among" not in kinds["plain"]
 
 
 def test_rounds_of_layers_give_what_all_at_once_give(found, run, concepts, monkeypatch):

@@ -12,7 +12,7 @@ from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.dissection import scoring
 from tfmdl.dissection.broden import ConceptSet
 from tfmdl.dissection.kernels import SAMPLES, Distances, depthwise_distances, similarities
-from tfmdl.dissection.units import CALIBRATED_BY, KINDS, Units, prepared, with_random_weights
+from tfmdl.dissection.units import CALIBRATED_BY, COMPARED, KINDS, Units, prepared, with_random_weights
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import Pack, Trunk
 
@@ -249,20 +249,18 @@ def _summary(found, resampled, concepts):
         if own:
             best, score = (np.concatenate([found[number][field] for number in own]) for field in (1, 2))
             kinds[kind] = (best, score, np.concatenate([resampled[number] for number in own], axis=1))
-    fewest = min(len(best) for best, _, _ in kinds.values())
+    compared = [kind for kind in COMPARED if kind in kinds]
+    fewest = min((len(kinds[kind][0]) for kind in compared), default=None)
 
-    def measured(best, score):
+    def measured(kind, score):
+        best = kinds[kind][0]
         detected = best[score > scoring.MIN_IOU]
-        return (
-            len(detected),
-            len(detected) / len(best),
-            len(np.unique(detected)),
-            scoring.distinct_among(detected, len(best), fewest),
-        )
+        counts = [len(detected), len(detected) / len(best), len(np.unique(detected))]
+        return [*counts, scoring.distinct_among(detected, len(best), fewest)] if kind in compared else counts
 
-    names = ("detectors", "share", "unique", "unique_among")
-    points = {kind: measured(best, score) for kind, (best, score, _) in kinds.items()}
-    drawn = {kind: np.array([measured(best, score) for score in again]) for kind, (best, _, again) in kinds.items()}
+    names = ("detectors", "share", "unique", "unique_among")  # the last of kinds that are compared
+    points = {kind: measured(kind, score) for kind, (_, score, _) in kinds.items()}
+    drawn = {kind: np.array([measured(kind, score) for score in again]) for kind, (_, _, again) in kinds.items()}
     summary = {}
     for kind, (best, score, _) in kinds.items():
         detectors = [
@@ -273,10 +271,13 @@ def _summary(found, resampled, concepts):
             "layers": sum(layer.kind == kind for layer, *_ in found),
             "units": len(best),
             "by_category": _by_category(detectors, concepts.categories),
-            **{name: _with_interval(points[kind][i], drawn[kind][:, i]) for i, name in enumerate(names)},
+            **{
+                name: _with_interval(point, values)
+                for name, point, values in zip(names, points[kind], drawn[kind].T, strict=False)
+            },
         }
     difference = {}
-    if {"depthwise", "pointwise"} <= kinds.keys():
+    if len(compared) == len(COMPARED):
         for i, name in enumerate(names):
             values = drawn["depthwise"][:, i] - drawn["pointwise"][:, i]
             difference[name] = _with_interval(points["depthwise"][i] - points["pointwise"][i], values)

@@ -117,7 +117,7 @@ def _kinds_table(found):
                     _interval(of_kind["detectors"], "{:,.0f}"),
                     _interval(of_kind["share"], "{:.1%}"),
                     _interval(of_kind["unique"], "{:.0f}"),
-                    _interval(of_kind["unique_among"], "{:.1f}"),
+                    _interval(of_kind["unique_among"], "{:.1f}") if "unique_among" in of_kind else "",
                     *(
                         f"{own['detectors']} <small>({own['unique']})</small>"
                         for own in of_kind["by_category"].values()
@@ -135,10 +135,10 @@ def _kinds_table(found):
             differences = [_interval(less[name], form) for name, form in forms]
             rows.append([f"depthwise less pointwise, {name}", "", "", *differences, *[""] * len(found["concepts"])])
     compared = found["networks"][TRAINED]["units_compared"]
-    note = (
-        f"<p>Concepts of as many: how many {compared:,} units detect on average, drawn from all of a kind. Of a "
-        "category: detectors, and in brackets concepts.</p>"
-    )
+    note = "<p>Of a category: detectors, and in brackets concepts."
+    if compared:
+        note += f" Concepts of as many: how many {compared:,} units detect on average, drawn from all of a kind."
+    note += "</p>"
     return _table(header, rows) + note
 
 

@@ -16,7 +16,8 @@ from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.depthwise_conv import depthwise_conv
 from tfmdl.model import MultiDomainClassifier
 
-KINDS = ("depthwise", "pointwise", "plain")
+COMPARED = ("depthwise", "pointwise")
+KINDS = (*COMPARED, "plain")
 CALIBRATED_BY = 128  # images, which the statistics of a network with random weights are of
 
 
