@@ -45,7 +45,7 @@ def define_flags():
     flags.DEFINE_list("layers", None, "Names of layers; all if not given.")
     flags.DEFINE_bool("control", True, "Whether the same network with random weights is dissected, too.")
     flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of random weights, and of images drawn for intervals.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Of random weights, and of units drawn for intervals.", lower_bound=0)
 
 
 def main(argv):

@@ -88,9 +88,10 @@ def test_counts_are_those_of_the_layers_and_lie_within_their_intervals(found):
             assert own["units"] == sum(layer["units"] for layer in layers)
             assert own["detectors"]["value"] == sum(layer["detectors"] for layer in layers)
             assert own["share"]["value"] == pytest.approx(own["detectors"]["value"] / own["units"], abs=1e-5)
-            for name in ("detectors", "share", "unique"):
-                assert own[name]["low"] <= own[name]["high"]
+            for name in ("detectors", "share", "unique", "unique_among"):
+                assert own[name]["low"] <= own[name]["value"] <= own[name]["high"]
         less = network["depthwise_less_pointwise"]["share"]["value"]
+        assert all(one["low"] <= one["value"] <= one["high"] for one in network["depthwise_less_pointwise"].values())
         shares = [network["kinds"][kind]["share"]["value"] for kind in ("depthwise", "pointwise")]
         assert less == pytest.approx(shares[0] - shares[1], abs=1e-4)
 
@@ -107,13 +108,16 @@ def test_kinds_are_compared_as_if_of_as_many_units_and_plain_ones_are_not_compar
     assert "unique_among" not in kinds["plain"]
 
 
-def test_rounds_of_layers_give_what_all_at_once_give(found, run, concepts, monkeypatch):
-    monkeypatch.setattr(measure, "MOST_MEMORY", 1)
+def test_a_seed_gives_the_same_intervals_and_fewer_layers_the_same_units(found, run, concepts):
     trunk, packs, _ = read_parts([str(run)])
+    model = compose(trunk, packs)
     names = ["stem_conv/depthwise", "stem_conv/pointwise"]
-    config = DissectConfig(str(concepts), "a", layers=names, control=False)
-    content, _ = dissect(compose(trunk, packs), packs, config)
-    assert content["networks"][TRAINED]["layers"] == found[0]["networks"][TRAINED]["layers"][:2]
+    one, other, another = (
+        dissect(model, packs, DissectConfig(str(concepts), "a", layers=names, control=False, seed=seed))[0]["networks"]
+        for seed in (0, 0, 1)
+    )
+    assert one == other
+    assert one[TRAINED]["layers"] == another[TRAINED]["layers"] == found[0]["networks"][TRAINED]["layers"][:2]
 
 
 def test_the_page_needs_nothing_else_and_shows_names_as_text(found):

@@ -66,24 +66,13 @@ def scene(rng):
     return maps, masks, categories
 
 
-def overlaps(scene, thresholds, groups):
-    maps, masks, categories = scene
-    found = scoring.Overlaps(thresholds, CATEGORY_OF, 2, groups)
-    area = np.zeros((groups, 3), "float32")
-    for number in range(12):
-        labels = scoring.Labels.of(masks[number], categories[number], (8, 8))
-        area[number % groups, labels.ids] += labels.planes.sum(axis=0)
-        found.add(number % groups, maps[number], labels)
-    return found, area
-
-
-def plain_iou(scene, thresholds, chosen=range(12)):
+def plain_iou(scene, thresholds):
     """IoU by its definition, over the images that are labelled for the concept's category."""
     maps, masks, categories = scene
     iou = np.zeros((3, 3))
     for unit, concept in itertools.product(range(3), range(3)):
         both = either = 0
-        for number in chosen:
+        for number in range(12):
             if CATEGORY_OF[concept] in categories[number]:
                 above = scoring.upsampled(maps[number, ..., unit][None], (8, 8))[0] > thresholds[unit]
                 mask = masks[number].get(concept, np.zeros((8, 8), bool))
@@ -93,25 +82,32 @@ def plain_iou(scene, thresholds, chosen=range(12)):
 
 
 def test_overlaps_are_of_images_labelled_for_the_category(scene):
-    thresholds = np.array([1.0, 0.5, 0.8])
-    found, area = overlaps(scene, thresholds, groups=4)
+    maps, masks, categories = scene
+    thresholds, area = np.array([1.0, 0.5, 0.8]), np.zeros(3)
+    found = scoring.Overlaps(thresholds, CATEGORY_OF, 2)
+    for number in range(12):
+        labels = scoring.Labels.of(masks[number], categories[number], (8, 8))
+        area[labels.ids] += labels.planes.sum(axis=0)
+        found.add(maps[number], labels)
     assert found.iou(area) == pytest.approx(plain_iou(scene, thresholds), abs=1e-6)
 
 
-def test_a_resample_is_what_its_images_give(scene):
-    thresholds = np.array([1.0, 0.5, 0.8])
-    found, area = overlaps(scene, thresholds, groups=12)
-    draws = np.array([[1] * 12, [2, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1], [0, 3] * 4 + [0] * 4])
-    concepts = np.array([1, 0, 2])
-    score = found.resampled(area, concepts, draws)
-    for row, draw in enumerate(draws):
-        expected = plain_iou(scene, thresholds, np.repeat(np.arange(12), draw))
-        assert score[row] == pytest.approx(expected[np.arange(3), concepts], abs=1e-6)
+def test_units_are_drawn_anew_within_their_layers(rng):
+    counts, units = np.array([[3, 1, 0], [0, 0, 8]]), np.array([16, 8])
+    drawn = scoring.resampled(rng, counts, units, 4000)
+    assert drawn.shape == (4000, 3)
+    assert (drawn[:, 2] == 8).all()  # all units of the second layer detect it, whichever are drawn
+    assert drawn.mean(axis=0) == pytest.approx([3, 1, 8], rel=0.1)
+    assert drawn.var(axis=0)[:2] == pytest.approx([16 * 3 / 16 * 13 / 16, 16 * 1 / 16 * 15 / 16], rel=0.15)
 
 
-def test_groups_of_images_are_drawn_as_many_as_there_are(rng):
-    drawn = scoring.draws(rng, resamples=50, groups=40)
-    assert drawn.shape == (50, 40) and (drawn.sum(axis=1) == 40).all() and drawn.std() > 0.5
+def test_an_interval_is_about_the_value_where_resamples_lie_below_it(rng):
+    concepts = np.full((1, 40), 1)  # each of 40 concepts by one of 50 units
+    drawn = (scoring.resampled(rng, concepts, np.array([50])) > 0).sum(axis=1)
+    assert drawn.max() < 40
+    low, high = scoring.interval(40, drawn)
+    assert 30 < low < 40 < high < 50 and high - low == pytest.approx(4 * drawn.std(), rel=0.2)
+    assert scoring.interval(7, np.full(5, 7)) == (7, 7)
 
 
 def test_reach_is_the_overlap_of_what_lies_within(rng):
@@ -120,9 +116,11 @@ def test_reach_is_the_overlap_of_what_lies_within(rng):
 
 
 def test_distinct_concepts_among_fewer_units_are_those_of_all_draws():
-    detected = np.array([5, 5, 7])  # of 5 units, two detect 5, one detects 7, two detect nothing
-    concepts = [5, 5, 7, None, None]
+    concepts = [5, 5, 7, None, None]  # of 5 units, two detect 5, one detects 7, two detect nothing
+    counts = np.bincount([5, 5, 7])
     for drawn in range(1, 6):
         subsets = [{c for c in chosen if c is not None} for chosen in itertools.combinations(concepts, drawn)]
         expected = sum(map(len, subsets)) / len(subsets)
-        assert scoring.distinct_among(detected, 5, drawn) == pytest.approx(expected)
+        assert scoring.distinct_among(counts, 5, drawn) == pytest.approx(expected)
+        twice = scoring.distinct_among(np.stack([counts, 0 * counts]), 5, drawn)
+        assert twice == pytest.approx([expected, 0])

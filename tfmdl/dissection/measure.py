@@ -12,14 +12,13 @@ from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.dissection import scoring
 from tfmdl.dissection.broden import ConceptSet
 from tfmdl.dissection.kernels import SAMPLES, Distances, depthwise_distances, similarities
-from tfmdl.dissection.units import CALIBRATED_BY, COMPARED, KINDS, Units, prepared, with_random_weights
+from tfmdl.dissection.units import CALIBRATED_BY, COMPARED, KINDS, UnitLayer, Units, prepared, with_random_weights
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import Pack, Trunk
 
 RESULT_FILE = "dissection.json"
 TOP_IMAGES = 4  # of a unit that is shown
 SHOWN_UNITS = 12  # of a kind
-MOST_MEMORY = 1 << 30  # bytes, for overlaps: where all layers need more, they are taken in several rounds
 TRAINED, RANDOM = "trained", "random weights"
 
 Report = Callable[[str], None]
@@ -36,7 +35,7 @@ class DissectConfig:
         layers: Names of layers; None: all.
         control: Whether the same network with random weights stands beside.
         batch_size: Images at a time.
-        seed: Of random weights, groups of images and resamples.
+        seed: Of random weights and resamples.
     """
 
     concepts: str
@@ -70,17 +69,16 @@ class ShownUnit:
 class _Data:
     """The labelled images, which are read again for each pass."""
 
-    def __init__(self, concepts: ConceptSet, preprocessing: Preprocessing, size, batch_size, rng):
+    def __init__(self, concepts: ConceptSet, preprocessing: Preprocessing, size, batch_size):
         self.concepts, self.size, self.batch_size = concepts, size, batch_size
         self._preprocessing = preprocessing
-        self.group = rng.permutation(np.arange(len(concepts.images)) % scoring.GROUPS)
         self._category = {name: number for number, name in enumerate(concepts.categories)}
         self.category_of = np.array([self._category[concept.category] for concept in concepts.concepts])
-        self.area = np.zeros((scoring.GROUPS, len(concepts.concepts)), "float32")
+        self.area = np.zeros(len(concepts.concepts))
         self.pixels = 0
         for number in range(len(concepts.images)):
             labels = self.labels(number)
-            self.area[self.group[number], labels.ids] += labels.planes.sum(axis=0)
+            self.area[labels.ids] += labels.planes.sum(axis=0)
             self.pixels += labels.size[0] * labels.size[1]
 
     def __len__(self):
@@ -106,9 +104,9 @@ def dissect(
 ) -> tuple[dict, list[ShownUnit]]:
     """Dissects the network of one domain.
 
-    Every image is read twice for each network and round of layers: once for the thresholds, once for the overlaps.
-    Memory holds the maps of one batch, the activations above the thresholds (0.5% of all, 4 bytes each), and the
-    overlaps: 4 bytes for each unit, concept and group of images, at most `MOST_MEMORY`.
+    Every image is read twice for each network: once for the thresholds, once for the overlaps. Memory holds the maps of
+    one batch, the activations above the thresholds (0.5% of all, 4 bytes each), and the overlaps: 8 bytes for each unit
+    and concept.
 
     Args:
         model: The model.
@@ -127,18 +125,19 @@ def dissect(
     preprocessing = next(pack.preprocessing for pack in packs if pack.domain == config.domain)
     size = (config.image_size,) * 2 if config.image_size else preprocessing.size
     concepts = ConceptSet(config.concepts)
-    groups, weights, resamples = (np.random.default_rng([config.seed, purpose]) for purpose in range(3))
-    data = _Data(concepts, preprocessing, size, config.batch_size, groups)
+    weights, resamples = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
+    data = _Data(concepts, preprocessing, size, config.batch_size)
     report(f"{len(data):,} images, {len(concepts.concepts)} concepts of {len(concepts.categories)} categories")
     networks = {TRAINED: model}
     if config.control:
         spread = np.unique(np.linspace(0, len(data) - 1, CALIBRATED_BY).astype(int))
         networks[RANDOM] = with_random_weights(model, config.domain, data.images(spread), weights)
-    drawn = scoring.draws(resamples)
     results, shown = {}, []
     for name, network in networks.items():
         units = Units(network, config.domain, size, config.layers)
-        results[name], found = _dissect_network(units, data, drawn, lambda line, name=name: report(f"{name}: {line}"))
+        found = _dissect_network(units, data)
+        results[name] = _result(found, concepts, resamples)
+        report(f"{name}: {len(units.layers)} layers, {sum(layer.units for layer in units.layers):,} units")
         if name == TRAINED:
             shown = _shown(units, data, found)
     top = scoring.SHARE_ABOVE * data.pixels
@@ -154,7 +153,7 @@ def dissect(
         "concepts": {name: len(concepts.ids_of(name)) for name in concepts.categories},
         "beyond_reach": [
             concept.name
-            for concept, area in zip(concepts.concepts, data.area.sum(axis=0), strict=True)
+            for concept, area in zip(concepts.concepts, data.area, strict=True)
             if area and scoring.reach(float(area), top) <= scoring.MIN_IOU
         ],
         "networks": results,
@@ -164,62 +163,74 @@ def dissect(
     return content, shown
 
 
-def _dissect_network(units, data, drawn, report):
-    layers, found, resampled = [], [], []
-    for number, chosen in enumerate(rounds := list(_rounds(units.layers, len(data.concepts.concepts)))):
-        watched = (
-            Units(units.model, units.domain, units.size, [layer.name for layer in chosen]) if rounds[1:] else units
-        )
-        thresholds = {layer.name: scoring.Thresholds(len(data)) for layer in chosen}
-        tops = {layer.name: scoring.TopImages(TOP_IMAGES) for layer in chosen}
-        for first, images in data.batches():
-            for name, maps in watched.maps(images).items():
-                thresholds[name].add(maps)
-                tops[name].add(first, maps)
-        overlaps = {
-            name: scoring.Overlaps(threshold.values(), data.category_of, len(data.concepts.categories))
-            for name, threshold in thresholds.items()
-        }
-        for first, images in data.batches():
-            maps = watched.maps(images)
-            for place in range(len(images)):
-                labels = data.labels(first + place)
-                for name, overlap in overlaps.items():
-                    overlap.add(data.group[first + place], maps[name][place], labels)
-        for layer in chosen:
-            iou = overlaps[layer.name].iou(data.area)
-            best = iou.argmax(axis=1)
-            score = iou[np.arange(len(best)), best]
-            layers.append(_layer(layer, best, score, data.concepts))
-            found.append((layer, best, score, thresholds[layer.name].values(), tops[layer.name].images()))
-            resampled.append(overlaps[layer.name].resampled(data.area, best, drawn))
-        report(f"{len(layers)} of {len(units.layers)} layers" + (f", round {number + 1}" if rounds[1:] else ""))
-    return {"layers": layers, **_summary(found, resampled, data.concepts)}, found
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What the units of a layer detect, in the order of the units.
+
+    Attributes:
+        layer: The layer.
+        best: int (units,): the id of the concept that each overlaps with best.
+        score: float (units,): how well.
+        thresholds: float (units,).
+        tops: int (units, images): the images that move each most.
+    """
+
+    layer: UnitLayer
+    best: np.ndarray
+    score: np.ndarray
+    thresholds: np.ndarray
+    tops: np.ndarray
+
+    @property
+    def detectors(self) -> np.ndarray:
+        return np.flatnonzero(self.score > scoring.MIN_IOU)
+
+    @property
+    def detected(self) -> np.ndarray:
+        """Of each detector, the id of its concept."""
+        return self.best[self.detectors]
 
 
-def _rounds(layers, concepts):
-    """Yields layers whose overlaps fit into memory together."""
-    chosen, needed = [], 0
-    for layer in layers:
-        own = 4 * layer.units * concepts * scoring.GROUPS
-        if chosen and needed + own > MOST_MEMORY:
-            yield chosen
-            chosen, needed = [], 0
-        chosen.append(layer)
-        needed += own
-    yield chosen
+def _dissect_network(units, data):
+    thresholds = {layer.name: scoring.Thresholds(len(data)) for layer in units.layers}
+    tops = {layer.name: scoring.TopImages(TOP_IMAGES) for layer in units.layers}
+    for first, images in data.batches():
+        for name, maps in units.maps(images).items():
+            thresholds[name].add(maps)
+            tops[name].add(first, maps)
+    overlaps = {
+        name: scoring.Overlaps(threshold.values(), data.category_of, len(data.concepts.categories))
+        for name, threshold in thresholds.items()
+    }
+    for first, images in data.batches():
+        maps = units.maps(images)
+        for place in range(len(images)):
+            labels = data.labels(first + place)
+            for name, overlap in overlaps.items():
+                overlap.add(maps[name][place], labels)
+    found = []
+    for layer in units.layers:
+        iou = overlaps[layer.name].iou(data.area)
+        best = iou.argmax(axis=1)
+        score = iou[np.arange(len(best)), best]
+        found.append(_Found(layer, best, score, thresholds[layer.name].values(), tops[layer.name].images()))
+    return found
 
 
-def _layer(layer, best, score, concepts):
-    detectors = np.flatnonzero(score > scoring.MIN_IOU)
+def _result(found, concepts, rng):
+    return {"layers": [_layer(own, concepts) for own in found], **_summary(found, concepts, rng)}
+
+
+def _layer(found, concepts):
+    layer = found.layer
     units = [
         {
             "unit": int(unit),
-            "concept": concepts.concepts[best[unit]].name,
-            "category": concepts.concepts[best[unit]].category,
-            "iou": round(float(score[unit]), 4),
+            "concept": concepts.concepts[id].name,
+            "category": concepts.concepts[id].category,
+            "iou": round(float(found.score[unit]), 4),
         }
-        for unit in detectors
+        for unit, id in zip(found.detectors, found.detected, strict=True)
     ]
     return {
         "name": layer.name,
@@ -241,51 +252,50 @@ def _by_category(units, categories):
     return counts
 
 
-def _summary(found, resampled, concepts):
+def _summary(found, concepts, rng):
     """Returns counts over all layers of each kind, and depthwise less pointwise, each with a 95% interval."""
-    kinds = {}
-    for kind in KINDS:
-        own = [number for number, (layer, *_) in enumerate(found) if layer.kind == kind]
-        if own:
-            best, score = (np.concatenate([found[number][field] for number in own]) for field in (1, 2))
-            kinds[kind] = (best, score, np.concatenate([resampled[number] for number in own], axis=1))
-    compared = [kind for kind in COMPARED if kind in kinds]
-    fewest = min((len(kinds[kind][0]) for kind in compared), default=None)
+    of_kind = {kind: own for kind in KINDS if (own := [one for one in found if one.layer.kind == kind])}
+    units = {kind: np.array([one.layer.units for one in own]) for kind, own in of_kind.items()}
+    compared = [kind for kind in COMPARED if kind in of_kind]
+    fewest = min((int(units[kind].sum()) for kind in compared), default=None)
 
-    def measured(kind, score):
-        best = kinds[kind][0]
-        detected = best[score > scoring.MIN_IOU]
-        counts = [len(detected), len(detected) / len(best), len(np.unique(detected))]
-        return [*counts, scoring.distinct_among(detected, len(best), fewest)] if kind in compared else counts
+    def measured(kind, counts):
+        detectors = counts.sum(axis=-1)
+        values = {
+            "detectors": detectors,
+            "share": detectors / units[kind].sum(),
+            "unique": (counts > 0).sum(axis=-1),
+        }
+        if kind in compared:
+            values["unique_among"] = scoring.distinct_among(counts, units[kind].sum(), fewest)
+        return values
 
-    names = ("detectors", "share", "unique", "unique_among")  # the last of kinds that are compared
-    points = {kind: measured(kind, score) for kind, (_, score, _) in kinds.items()}
-    drawn = {kind: np.array([measured(kind, score) for score in again]) for kind, (_, _, again) in kinds.items()}
-    summary = {}
-    for kind, (best, score, _) in kinds.items():
+    points, drawn, summary = {}, {}, {}
+    for kind, own in of_kind.items():
+        counts = np.stack([np.bincount(one.detected, minlength=len(concepts.concepts)) for one in own])
+        points[kind] = measured(kind, counts.sum(axis=0))
+        drawn[kind] = measured(kind, scoring.resampled(rng, counts, units[kind]))
         detectors = [
             {"concept": concepts.concepts[id].name, "category": concepts.concepts[id].category}
-            for id in best[score > scoring.MIN_IOU]
+            for one in own
+            for id in one.detected
         ]
         summary[kind] = {
-            "layers": sum(layer.kind == kind for layer, *_ in found),
-            "units": len(best),
+            "layers": len(own),
+            "units": int(units[kind].sum()),
             "by_category": _by_category(detectors, concepts.categories),
-            **{
-                name: _with_interval(point, values)
-                for name, point, values in zip(names, points[kind], drawn[kind].T, strict=False)
-            },
+            **{name: _with_interval(value, drawn[kind][name]) for name, value in points[kind].items()},
         }
     difference = {}
     if len(compared) == len(COMPARED):
-        for i, name in enumerate(names):
-            values = drawn["depthwise"][:, i] - drawn["pointwise"][:, i]
-            difference[name] = _with_interval(points["depthwise"][i] - points["pointwise"][i], values)
+        one, other = COMPARED
+        for name, value in points[one].items():
+            difference[name] = _with_interval(value - points[other][name], drawn[one][name] - drawn[other][name])
     return {"kinds": summary, "units_compared": fewest, "depthwise_less_pointwise": difference}
 
 
 def _with_interval(value, values):
-    low, high = scoring.interval(values)
+    low, high = scoring.interval(value, values)
     return {"value": round(float(value), 5), "low": round(low, 5), "high": round(high, 5)}
 
 
@@ -295,30 +305,30 @@ def _shown(units, data, found):
     for kind in KINDS:
         ranked = sorted(
             (
-                (float(score[unit]), number, int(unit))
-                for number, (layer, _, score, *_) in enumerate(found)
-                if layer.kind == kind
-                for unit in np.flatnonzero(score > scoring.MIN_IOU)
+                (float(own.score[unit]), number, int(unit))
+                for number, own in enumerate(found)
+                if own.layer.kind == kind
+                for unit in own.detectors
             ),
             reverse=True,
         )
         concepts, chosen = set(), []
         for score, number, unit in ranked:
-            concept = found[number][1][unit]
+            concept = found[number].best[unit]
             if concept not in concepts and len(chosen) < SHOWN_UNITS:
                 concepts.add(concept)
                 chosen.append((score, number, unit))
         for score, number, unit in chosen:
-            layer, best, _, thresholds, tops = found[number]
-            concept = data.concepts.concepts[best[unit]]
-            numbers = tops[unit].tolist()
-            maps = units.maps(data.images(numbers))[layer.name][..., unit]
+            own = found[number]
+            name, concept = own.layer.name, data.concepts.concepts[own.best[unit]]
+            numbers = own.tops[unit].tolist()
+            maps = units.maps(data.images(numbers))[name][..., unit]
             images = []
             for place, image in enumerate(numbers):
                 pixels = data.concepts.pixels(data.concepts.images[image])
-                above = scoring.upsampled(maps[place][None], pixels.shape[:2])[0] > thresholds[unit]
+                above = scoring.upsampled(maps[place][None], pixels.shape[:2])[0] > own.thresholds[unit]
                 images.append((pixels, above))
-            shown.append(ShownUnit(layer.name, kind, unit, concept.name, concept.category, score, images))
+            shown.append(ShownUnit(name, kind, unit, concept.name, concept.category, score, images))
     return shown
 
 
@@ -347,7 +357,7 @@ def compare(
         return content
     folder = ConceptSet(concepts)
     size = (image_size,) * 2 if image_size else packs[0].preprocessing.size
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([seed, 2])
     count = min(len(folder.images), 256)
     chosen = [folder.images[number] for number in np.sort(rng.permutation(len(folder.images))[:count])]
     pixels = [folder.pixels(image) for image in chosen]

@@ -79,7 +79,7 @@ def _dissection(run, found, shown):
     )
     yield (
         f"<p>A unit detects the concept with which its strongest {100 * found['share_above']:.1f}% of activations "
-        f"overlap best, where intersection over union passes {found['min_iou']}. Intervals are of 95%, from images "
+        f"overlap best, where intersection over union passes {found['min_iou']}. Intervals are of 95%, from units "
         "drawn anew.</p>"
     )
     if found["beyond_reach"]:

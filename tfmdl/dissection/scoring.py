@@ -8,13 +8,11 @@ category; a unit detects the concept of the highest one if that is above 0.04.
 
 import dataclasses
 import functools
-import math
 
 import numpy as np
 
 SHARE_ABOVE = 0.005
 MIN_IOU = 0.04
-GROUPS = 40  # of images, which the bootstrap draws
 RESAMPLES = 1000
 
 
@@ -99,70 +97,71 @@ class Labels:
 
 
 class Overlaps:
-    """Pixels that units and concepts have in common, by group of images.
+    """Pixels that units and concepts have in common.
 
-    Memory: 4 bytes for each unit, concept and group.
+    Memory: 8 bytes for each unit and concept.
 
     Args:
         thresholds: (units,).
         category_of: int (concepts,): the number of each concept's category.
         categories: Their number.
-        groups: Number of groups of images.
     """
 
-    def __init__(self, thresholds: np.ndarray, category_of: np.ndarray, categories: int, groups: int = GROUPS):
+    def __init__(self, thresholds: np.ndarray, category_of: np.ndarray, categories: int):
         units = len(thresholds)
         self._thresholds = thresholds
         self._category_of = category_of
-        self.common = np.zeros((groups, units, len(category_of)), "float32")
-        self.active = np.zeros((groups, units, categories), "float32")
+        self._common = np.zeros((units, len(category_of)))
+        self._active = np.zeros((units, categories))
 
-    def add(self, group: int, maps: np.ndarray, labels: Labels) -> None:
+    def add(self, maps: np.ndarray, labels: Labels) -> None:
         """Takes the maps of one image, (height, width, units)."""
         (units,) = np.nonzero(maps.max(axis=(0, 1)) > self._thresholds)
         if not len(units):
             return
         above = upsampled(np.moveaxis(maps[:, :, units], 2, 0), labels.size) > self._thresholds[units, None, None]
         above = above.reshape(len(units), -1).astype("float32")
-        self.common[group, units[:, None], labels.ids] += above @ labels.planes
-        self.active[group, units[:, None], labels.categories] += above.sum(axis=1, keepdims=True)
+        self._common[units[:, None], labels.ids] += above @ labels.planes
+        self._active[units[:, None], labels.categories] += above.sum(axis=1, keepdims=True)
 
     def iou(self, area: np.ndarray) -> np.ndarray:
         """Returns the intersection over union of units and concepts, (units, concepts).
 
         Args:
-            area: (groups, concepts): pixels of each concept.
+            area: (concepts,): pixels of each concept.
         """
-        return _iou(self.common.sum(axis=0), self.active.sum(axis=0)[:, self._category_of], area.sum(axis=0))
-
-    def resampled(self, area: np.ndarray, concepts: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Returns the intersection over union of each unit with one concept when groups of images are drawn anew.
-
-        The concepts stay: the best of many would be higher in most resamples than in what these are drawn from.
-
-        Args:
-            area: As in `iou`.
-            concepts: int (units,): the concept of each unit.
-            draws: (resamples, groups): how often each group was drawn.
-
-        Returns:
-            float32 (resamples, units).
-        """
-        units = np.arange(len(concepts))
-        drawn = draws.astype("float32")
-        common, active = self.common[:, units, concepts], self.active[:, units, self._category_of[concepts]]
-        return _iou(drawn @ common, drawn @ active, drawn @ area[:, concepts])
+        union = self._active[:, self._category_of] + area - self._common
+        return np.divide(self._common, union, out=np.zeros_like(union), where=union > 0)
 
 
-def draws(rng: np.random.Generator, resamples: int = RESAMPLES, groups: int = GROUPS) -> np.ndarray:
-    """Returns how often each group is in each resample of as many groups, int (resamples, groups)."""
-    return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+def resampled(
+    rng: np.random.Generator, counts: np.ndarray, units: np.ndarray, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """Returns how many units detect each concept when the units of each layer are drawn anew, with replacement.
+
+    Args:
+        rng: Of the draws.
+        counts: int (layers, concepts): how many units of each layer detect each concept.
+        units: int (layers,): how many each layer has, of those that detect nothing too.
+        resamples: How often they are drawn.
+
+    Returns:
+        int (resamples, concepts), of all layers together.
+    """
+    drawn = np.zeros((resamples, counts.shape[1]), int)
+    for own, of_layer in zip(counts, units, strict=True):
+        shares = np.append(own, of_layer - own.sum()) / of_layer
+        drawn += rng.multinomial(of_layer, shares, size=resamples)[:, :-1]
+    return drawn
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Returns what lies around 95% of the values."""
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
+def interval(value: float, values: np.ndarray) -> tuple[float, float]:
+    """Returns an interval of 95% around a value: how far the values of resamples lie from their mean.
+
+    What is taken of them is their spread and not their place: a resample has some units twice, and so fewer concepts.
+    """
+    low, high = np.quantile(values - np.mean(values), (0.025, 0.975))
+    return float(value + low), float(value + high)
 
 
 def reach(area: float, top: float) -> float:
@@ -175,32 +174,25 @@ def reach(area: float, top: float) -> float:
     return min(area, top) / max(area, top)
 
 
-def distinct_among(detected: np.ndarray, units: int, drawn: int) -> float:
+def distinct_among(counts: np.ndarray, units: int, drawn: int) -> np.ndarray:
     """Returns how many concepts so many units detect on average, drawn from all: what networks of several sizes share.
 
     Args:
-        detected: int: the concept of each unit that detects one.
+        counts: int (..., concepts): how many units detect each concept.
         units: Their number, of those that detect none too.
         drawn: How many are drawn, at most `units`.
 
+    Returns:
+        float (...).
+
     Reference: Hurlbert, "The nonconcept of species diversity", Ecology 1971 (rarefaction).
     """
-    _, counts = np.unique(detected, return_counts=True)
-    return float(sum(1 - _share_without(int(count), units, drawn) for count in counts))
-
-
-@functools.lru_cache(100_000)
-def _share_without(count, units, drawn):
-    """Returns the probability that none of `count` units is among those drawn."""
-    if drawn > units - count:
-        return 0.0
-    log = math.lgamma
-    return math.exp(log(units - count + 1) - log(units - count - drawn + 1) + log(units - drawn + 1) - log(units + 1))
-
-
-def _iou(common, active, area):
-    union = active + area - common
-    return np.divide(common, union, out=np.zeros_like(union), where=union > 0)
+    log_factorial = np.append(0.0, np.cumsum(np.log(np.arange(1, units + 1))))
+    left = units - counts  # units that do not detect it, of which all those drawn must be for it to be missing
+    log_missing = (
+        log_factorial[left] - log_factorial[np.maximum(left - drawn, 0)] + log_factorial[units - drawn]
+    ) - log_factorial[units]
+    return np.where(left < drawn, 1.0, -np.expm1(np.minimum(log_missing, 0.0))).sum(axis=-1)
 
 
 @functools.lru_cache(8)
