@@ -11,7 +11,7 @@ from small_keras import small_keras
 from small_network import small
 
 from tfmdl.data.preprocessing import Preprocessing
-from tfmdl.dissection import measure
+from tfmdl.dissection import measure, scoring
 from tfmdl.dissection.broden import ConceptWriter
 from tfmdl.dissection.measure import RANDOM, TRAINED, DissectConfig, dissect
 from tfmdl.dissection.page import page
@@ -36,7 +36,8 @@ def concepts(tmp_path_factory):
         mask[row : row + 3, column : column + 3] = True
         pixels[mask] = (0, 20, 20)
         pixels[mask, 0] = random.integers(180, 256, 9)  # were they equal, none would be above the others
-        writer.add(f"{number}", "val", pixels, {"part": {NAME: mask}, "texture": {f"t{number % 2}": None}})
+        parts = {NAME: mask, "rare": mask} if number < scoring.LEAST_IMAGES - 1 else {NAME: mask}
+        writer.add(f"{number}", "val", pixels, {"part": parts, "texture": {f"t{number % 2}": None}})
     writer.close()
     return folder
 
@@ -94,6 +95,23 @@ def test_counts_are_those_of_the_layers_and_lie_within_their_intervals(found):
         assert all(one["low"] <= one["value"] <= one["high"] for one in network["depthwise_less_pointwise"].values())
         shares = [network["kinds"][kind]["share"]["value"] for kind in ("depthwise", "pointwise")]
         assert less == pytest.approx(shares[0] - shares[1], abs=1e-4)
+
+
+def test_concepts_of_few_images_are_not_counted(found):
+    content, _ = found
+    assert content["concepts"] == {"part": 1, "texture": 2} and content["concepts_too_rare"] == 1
+    layers = [layer for network in content["networks"].values() for layer in network["layers"]]
+    assert not [unit for layer in layers for unit in layer["of_units"] if unit["concept"] == "rare"]
+
+
+def test_concepts_that_are_all_of_few_images_are_an_error(run, tmp_path):
+    writer = ConceptWriter(tmp_path, ("texture",))
+    for number in range(scoring.LEAST_IMAGES - 1):
+        writer.add(f"{number}", "val", np.zeros((8, 8, 3), "uint8"), {"texture": {"woven": None}})
+    writer.close()
+    trunk, packs, _ = read_parts([str(run)])
+    with pytest.raises(ValueError, match="no concept is in 5 images; the most of one are 4"):
+        dissect(compose(trunk, packs), packs, DissectConfig(str(tmp_path), "a"))
 
 
 def test_kinds_are_compared_as_if_of_as_many_units_and_plain_ones_are_not_compared(concepts, tmp_path):

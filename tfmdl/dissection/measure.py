@@ -67,19 +67,26 @@ class ShownUnit:
 
 
 class _Data:
-    """The labelled images, which are read again for each pass."""
+    """The labelled images, which are read again for each pass, and the concepts that are in enough of them."""
 
     def __init__(self, concepts: ConceptSet, preprocessing: Preprocessing, size, batch_size):
         self.concepts, self.size, self.batch_size = concepts, size, batch_size
         self._preprocessing = preprocessing
         self._category = {name: number for number, name in enumerate(concepts.categories)}
         self.category_of = np.array([self._category[concept.category] for concept in concepts.concepts])
-        self.area = np.zeros(len(concepts.concepts))
+        self.area, images_of = np.zeros(len(concepts.concepts)), np.zeros(len(concepts.concepts), int)
         self.pixels = 0
-        for number in range(len(concepts.images)):
-            labels = self.labels(number)
-            self.area[labels.ids] += labels.planes.sum(axis=0)
-            self.pixels += labels.size[0] * labels.size[1]
+        for image in concepts.images:
+            for id, mask in concepts.masks(image).items():
+                self.area[id] += mask.sum()
+                images_of[id] += 1
+            self.pixels += image.mask_size[0] * image.mask_size[1]
+        self.counted = images_of >= scoring.LEAST_IMAGES
+        if not self.counted.any():
+            raise ValueError(
+                f"{concepts.directory}: no concept is in {scoring.LEAST_IMAGES} images; the most of one are "
+                f"{images_of.max(initial=0)}"
+            )
 
     def __len__(self):
         return len(self.concepts.images)
@@ -91,7 +98,8 @@ class _Data:
     def labels(self, number) -> scoring.Labels:
         image = self.concepts.images[number]
         categories = [self._category[name] for name in image.labels]
-        return scoring.Labels.of(self.concepts.masks(image), categories, image.mask_size)
+        masks = {id: mask for id, mask in self.concepts.masks(image).items() if self.counted[id]}
+        return scoring.Labels.of(masks, categories, image.mask_size)
 
     def batches(self):
         """Yields the number of the first image of each batch, and the batch."""
@@ -119,6 +127,7 @@ def dissect(
 
     Raises:
         FileNotFoundError, ValueError: as `ConceptSet` and `Units`.
+        ValueError: if no concept is in enough images.
     """
     started = time.perf_counter()
     model.domain_id(config.domain)
@@ -127,7 +136,11 @@ def dissect(
     concepts = ConceptSet(config.concepts)
     weights, resamples = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
     data = _Data(concepts, preprocessing, size, config.batch_size)
-    report(f"{len(data):,} images, {len(concepts.concepts)} concepts of {len(concepts.categories)} categories")
+    too_few = int((~data.counted).sum())
+    report(
+        f"{len(data):,} images, {data.counted.sum()} concepts of {len(concepts.categories)} categories; {too_few} that "
+        f"are in fewer than {scoring.LEAST_IMAGES} images are not counted"
+    )
     networks = {TRAINED: model}
     if config.control:
         spread = np.unique(np.linspace(0, len(data) - 1, CALIBRATED_BY).astype(int))
@@ -150,11 +163,13 @@ def dissect(
         "share_above": scoring.SHARE_ABOVE,
         "min_iou": scoring.MIN_IOU,
         "images": len(data),
-        "concepts": {name: len(concepts.ids_of(name)) for name in concepts.categories},
+        "least_images": scoring.LEAST_IMAGES,
+        "concepts": {name: int(data.counted[concepts.ids_of(name)].sum()) for name in concepts.categories},
+        "concepts_too_rare": too_few,
         "beyond_reach": [
             concept.name
-            for concept, area in zip(concepts.concepts, data.area, strict=True)
-            if area and scoring.reach(float(area), top) <= scoring.MIN_IOU
+            for concept, area, counted in zip(concepts.concepts, data.area, data.counted, strict=True)
+            if counted and scoring.reach(float(area), top) <= scoring.MIN_IOU
         ],
         "networks": results,
         "seconds": round(time.perf_counter() - started, 1),

@@ -75,7 +75,8 @@ def _dissection(run, found, shown):
     yield (
         f"<p>{html.escape(run)}: the network of {html.escape(found['domain'])}, {html.escape(found['network'])}, "
         f"{html.escape(found['method'])}, {height} x {width} pixels. {found['images']:,} images; concepts: "
-        f"{html.escape(concepts)}.</p>"
+        f"{html.escape(concepts)}; {found['concepts_too_rare']} that are in fewer than {found['least_images']} images "
+        "are not counted.</p>"
     )
     yield (
         f"<p>A unit detects the concept with which its strongest {100 * found['share_above']:.1f}% of activations "

@@ -14,6 +14,9 @@ import numpy as np
 SHARE_ABOVE = 0.005
 MIN_IOU = 0.04
 RESAMPLES = 1000
+# That a concept must be in. One image's mask is easily met: with random weights, units that detect something detected
+# what is in one image, or in two to four, ten times as often as what is in more.
+LEAST_IMAGES = 5
 
 
 class Thresholds:
