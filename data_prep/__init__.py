@@ -8,8 +8,9 @@ In the order of imports, each needing only those above it:
     workspace, sources/, images             where a domain is built; where images come from; what a good one is
     writer, existing                        records, shuffled; whether a domain is there already
     build, verification, demo/              one domain made, read again, drawn
+    colours, concepts                       the colour name of a pixel; images whose pixels are labelled
     conversion                              all domains
-    convert, verify, make_demo              the commands
+    convert, verify, make_demo, make_concepts    the commands
 """
 
 # Sets TensorFlow's log level, which must be done before any module here imports TensorFlow.

@@ -30,6 +30,7 @@ COMMANDS = (
     "tfmdl.params",
     "tfmdl.export",
     "tfmdl.score",
+    "tfmdl.dissect",
     "tfmdl.client",
     "tfmdl.demo_page.__main__",
     "tfmdl.campaign.__main__",
@@ -37,6 +38,7 @@ COMMANDS = (
     "data_prep.convert",
     "data_prep.verify",
     "data_prep.make_demo",
+    "data_prep.make_concepts",
 )
 
 # The only modules that know of flags.
@@ -56,7 +58,15 @@ MAY_IMPORT_TENSORFLOW = (
     "data_prep",
 )
 
-DATA_PREP_MAY_IMPORT = ("tfmdl", "tfmdl.quiet", "tfmdl.cli", "tfmdl.domains", "tfmdl.outside", "tfmdl.data.records")
+DATA_PREP_MAY_IMPORT = (
+    "tfmdl",
+    "tfmdl.quiet",
+    "tfmdl.cli",
+    "tfmdl.domains",
+    "tfmdl.outside",
+    "tfmdl.data.records",
+    "tfmdl.dissection.broden",
+)
 
 
 def sources():

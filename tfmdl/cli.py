@@ -27,6 +27,7 @@ _FILES = {
     "data_prep.convert": "data_prep/convert.py",
     "data_prep.verify": "data_prep/verify.py",
     "data_prep.make_demo": "data_prep/make_demo.py",
+    "data_prep.make_concepts": "data_prep/make_concepts.py",
 }
 
 
