@@ -7,14 +7,14 @@ import sys
 
 import numpy as np
 import pytest
-from small_keras import small_keras
 from small_network import small
 
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.dissection import measure, scoring
-from tfmdl.dissection.broden import ConceptWriter
+from tfmdl.dissection.broden import ConceptSet, ConceptWriter
 from tfmdl.dissection.measure import RANDOM, TRAINED, DissectConfig, dissect
 from tfmdl.dissection.page import page
+from tfmdl.dissection.units import UnitLayer
 from tfmdl.imported import write_packs
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import compose, read_parts
@@ -114,28 +114,38 @@ def test_concepts_that_are_all_of_few_images_are_an_error(run, tmp_path):
         dissect(compose(trunk, packs), packs, DissectConfig(str(tmp_path), "a"))
 
 
-def test_kinds_are_compared_as_if_of_as_many_units_and_plain_ones_are_not_compared(concepts, tmp_path):
-    write_packs(MultiDomainClassifier({"a": 2}, small_keras()), tmp_path, {"a": ["x", "y"]}, HOW)
-    trunk, packs, _ = read_parts([str(tmp_path)])
-    content, _ = dissect(compose(trunk, packs), packs, DissectConfig(str(concepts), "a", control=False))
-    network = content["networks"][TRAINED]
-    kinds = network["kinds"]
-    assert kinds["plain"]["units"] < kinds["depthwise"]["units"] < kinds["pointwise"]["units"]
-    assert network["units_compared"] == kinds["depthwise"]["units"]
+@pytest.fixture
+def layers():
+    """Layers whose units detect what they do without a network: 12 depthwise units, 20 pointwise and 4 plain ones."""
+    random = np.random.default_rng(2)
+
+    def layer(kind, units):
+        score = random.choice([0.0, 0.1], units)
+        shape = UnitLayer(f"{kind}{units}", kind, units, (4, 4))
+        return measure._Found(shape, random.integers(0, 3, units), score, np.zeros(units), np.zeros((units, 4), int))
+
+    return [layer("plain", 4), layer("depthwise", 8), layer("depthwise", 4), layer("pointwise", 20)]
+
+
+def test_kinds_are_compared_as_if_of_as_many_units_and_plain_ones_are_not_compared(layers, concepts):
+    result = measure._summary(layers, ConceptSet(concepts), np.random.default_rng(0))
+    kinds = result["kinds"]
+    assert {kind: own["units"] for kind, own in kinds.items()} == {"depthwise": 12, "pointwise": 20, "plain": 4}
+    assert result["units_compared"] == 12
     assert kinds["depthwise"]["unique_among"]["value"] == kinds["depthwise"]["unique"]["value"]  # all are drawn
     assert "unique_among" not in kinds["plain"]
 
 
-def test_a_seed_gives_the_same_intervals_and_fewer_layers_the_same_units(found, run, concepts):
-    trunk, packs, _ = read_parts([str(run)])
-    model = compose(trunk, packs)
-    names = ["stem_conv/depthwise", "stem_conv/pointwise"]
+def test_a_seed_gives_the_same_intervals_and_they_contain_the_values(layers, concepts):
     one, other, another = (
-        dissect(model, packs, DissectConfig(str(concepts), "a", layers=names, control=False, seed=seed))[0]["networks"]
-        for seed in (0, 0, 1)
+        measure._summary(layers, ConceptSet(concepts), np.random.default_rng(seed)) for seed in (0, 0, 1)
     )
-    assert one == other
-    assert one[TRAINED]["layers"] == another[TRAINED]["layers"] == found[0]["networks"][TRAINED]["layers"][:2]
+    assert one == other != another
+    values = [own[name] for own in one["kinds"].values() for name in own if isinstance(own[name], dict)]
+    intervals = [value for value in [*values, *one["depthwise_less_pointwise"].values()] if "low" in value]
+    assert len(intervals) == 15 and all(own["low"] <= own["value"] <= own["high"] for own in intervals)
+    share = one["kinds"]["pointwise"]["share"]
+    assert share["low"] < share["value"] < share["high"]
 
 
 def test_the_page_needs_nothing_else_and_shows_names_as_text(found):
@@ -163,9 +173,3 @@ def test_the_command_writes_distances_and_similarities_of_all_domains(run, conce
     pairs = {layer["name"]: layer["pairs"] for layer in content["kernels"]["cka"]["layers"]}
     assert pairs["stem_conv/depthwise"] == [["a", "b", 1.0]]
     assert "How far depthwise kernels have moved" in (tmp_path / "dissection.html").read_text()
-
-
-def test_what_is_wrong_with_a_command_is_one_line(run, concepts, tmp_path):
-    done = command(f"--workdir={run}", f"--concepts={tmp_path}", f"--output={tmp_path}/out")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert done.stderr == f"error: {tmp_path}/category.csv: not there; a folder of concepts has it\n"

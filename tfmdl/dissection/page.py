@@ -1,16 +1,14 @@
 """The page of a dissection: one file that needs nothing else, in the colours that the reader's system asks for."""
 
-import base64
 import html
-import io
 
 import numpy as np
 from PIL import Image
 
 from tfmdl.dissection.measure import RANDOM, TRAINED, ShownUnit
+from tfmdl.pages import thumbnail_uri
 
 PAGE_FILE = "dissection.html"
-_THUMBNAIL = 96  # pixels of the longer side
 _DIMMED = 0.3
 _COLOURS = 6  # of categories, in the style sheet
 
@@ -187,11 +185,7 @@ def _unit(unit, colour_of):
 
 def _thumbnail(pixels, above):
     lit = np.where(above[..., None], pixels, pixels * _DIMMED).astype("uint8")
-    image = Image.fromarray(lit)
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return thumbnail_uri(Image.fromarray(lit))
 
 
 def _kernels(kernels):
