@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from absl import app, flags
 from rich.console import Console
+from rich.table import Table
 
 from tfmdl.outside import is_utf8, printable
 
@@ -142,6 +143,15 @@ def typed(module: str) -> str:
 def text_console(**options) -> Console:
     """Returns a console that prints text as it is: names and labels may look like markup, as in "x[red].jpg"."""
     return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+def number_table(first: str, *columns: str, **options) -> Table:
+    """Returns an empty table of a column of names, called `first`, and columns of numbers; options are rich's."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), **options)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
 
 
 def table_console() -> Console:

@@ -20,7 +20,7 @@ from absl import flags
 from rich.table import Table
 
 from tfmdl import imported
-from tfmdl.cli import start, table_console
+from tfmdl.cli import number_table, start, table_console
 from tfmdl.dissection.measure import RESULT_FILE, DissectConfig, compare, dissect
 from tfmdl.dissection.page import PAGE_FILE, page
 from tfmdl.files import write_json, write_text
@@ -81,7 +81,8 @@ def main(argv):
 
 def detectors_table(found: dict) -> Table:
     """Returns a row per network and kind of layer: detectors and concepts, with 95% intervals."""
-    table = _table("", "units", "detectors in %", "concepts", "concepts of as many units", *found["concepts"])
+    columns = ("units", "detectors in %", "concepts", "concepts of as many units")
+    table = number_table("", *columns, *found["concepts"])
     for name, network in found["networks"].items():
         for kind, own in network["kinds"].items():
             table.add_row(
@@ -105,7 +106,8 @@ def detectors_table(found: dict) -> Table:
 
 def distances_table(distances: dict) -> Table:
     """Returns a row per domain: how far its kernels are from the trunk's, and from those of the others."""
-    table = _table("distance of depthwise kernels", "from the trunk: mean", "most, in layer", *distances["domains"])
+    columns = ("from the trunk: mean", "most, in layer")
+    table = number_table("distance of depthwise kernels", *columns, *distances["domains"])
     for domain, row in zip(distances["domains"], distances["apart"], strict=True):
         moved = distances["moved"][domain]
         most = max(range(len(moved)), key=moved.__getitem__)
@@ -113,14 +115,6 @@ def distances_table(distances: dict) -> Table:
         table.add_row(
             domain, f"{mean:.3f}", f"{moved[most]:.3f}, {distances['layers'][most]}", *(f"{value:.3f}" for value in row)
         )
-    return table
-
-
-def _table(first, *columns):
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
     return table
 
 

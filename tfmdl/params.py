@@ -18,7 +18,7 @@ from rich.table import Table
 from tfmdl import option_flags
 from tfmdl.architecture import Architecture
 from tfmdl.backbones import BACKBONES
-from tfmdl.cli import start, table_console
+from tfmdl.cli import number_table, start, table_console
 from tfmdl.counts import ParameterCount, count, count_plain_resnet26, unit
 from tfmdl.domains import DECATHLON, check_name
 from tfmdl.model import MultiDomainClassifier
@@ -67,7 +67,7 @@ def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Tab
     """Returns one row per method; for the ten domains that the paper counts, with the paper's multiples."""
     columns = ["method", "shared", "domains' own", "classifiers", "total", "x ResNet-26"]
     published = all(list(counted.own) == list(DECATHLON) for counted in counts.values())
-    table = _table(*columns, *(["Table 1"] if published else []))
+    table = number_table(*columns, *(["Table 1"] if published else []))
     for architecture, counted in counts.items():
         own, classifiers = (sum(part.values()) for part in (counted.own, counted.classifier))
         multiple = counted.convolutions_and_norm / plain
@@ -80,21 +80,13 @@ def summary_table(counts: dict[Architecture, ParameterCount], plain: int) -> Tab
 
 def detail_table(counted: ParameterCount, plain: int, of: str = "ResNet-26") -> Table:
     """Returns one row per domain, and the sums, in multiples of a network with so many parameters."""
-    table = _table("", "convolutions and norm", "classifier", "together", f"x {of}")
+    table = number_table("", "convolutions and norm", "classifier", "together", f"x {of}")
     for name, own in counted.own.items():
         classifier = counted.classifier[name]
         _row(table, name, own, classifier, own + classifier, own / plain)
     _row(table, "shared by all", counted.shared, 0, counted.shared, counted.shared / plain)
     trunk, classifiers = counted.convolutions_and_norm, sum(counted.classifier.values())
     _row(table, "total", trunk, classifiers, counted.total, trunk / plain)
-    return table
-
-
-def _table(first, *columns):
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
     return table
 
 

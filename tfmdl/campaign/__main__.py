@@ -13,7 +13,6 @@ import tfmdl.quiet  # isort: skip  # noqa: F401
 import sys
 
 from absl import flags
-from rich.table import Table
 
 from tfmdl import option_flags
 from tfmdl.backbones import BACKBONES
@@ -23,7 +22,7 @@ from tfmdl.campaign.plan import CampaignConfig, claim, is_claimed, plan, rows_of
 from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
 from tfmdl.campaign.samples import pick_samples
-from tfmdl.cli import start, table_console
+from tfmdl.cli import number_table, start, table_console
 from tfmdl.data.records import converted_domains
 from tfmdl.files import locked
 from tfmdl.outside import printable
@@ -93,10 +92,7 @@ def config_of_flags(train_flags: list[str]) -> CampaignConfig:
 
 def show_plan(runs, jobs):
     """Prints what there is to run and, once a run is finished, how long it may take."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("")
-    for column in ("runs", "finished", "images to train on", "about"):
-        table.add_column(column, justify="right")
+    table = number_table("", "runs", "finished", "images to train on", "about")
     costs = Costs(runs)
     names = list(dict.fromkeys(run.row for run in runs))
     for name, members in [*((name, [run for run in runs if run.row == name]) for name in names), ("all", runs)]:

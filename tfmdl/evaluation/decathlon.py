@@ -5,6 +5,7 @@ import math
 
 from rich.table import Table
 
+from tfmdl.cli import number_table
 from tfmdl.domains import DECATHLON
 from tfmdl.files import read_json
 
@@ -116,10 +117,7 @@ def title_of(scores: dict[str, Score]) -> str:
 
 def score_table(accuracies: dict[str, float], scores: dict[str, Score], title: str) -> Table:
     """Returns a table of the points by domain and of their sum, called `title`, with 95% intervals."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("")
-    for column in ("accuracy %", "points", "95% interval"):
-        table.add_column(column, justify="right")
+    table = number_table("", "accuracy %", "points", "95% interval", title=title, title_justify="left")
     for domain, score in scores.items():
         interval = f"{score.lower:,.0f} to {score.upper:,.0f}"
         table.add_row(domain, f"{100 * accuracies[domain]:.2f}", f"{score.points:,.1f}", interval)

@@ -3,8 +3,8 @@
 import statistics
 
 from rich.console import Console
-from rich.table import Table
 
+from tfmdl.cli import number_table
 from tfmdl.domains import published
 from tfmdl.evaluation.decathlon import decathlon_scores, score_table, title_of
 from tfmdl.evaluation.evaluate import EvaluationResult
@@ -24,10 +24,8 @@ def show(result: EvaluationResult, console: Console) -> None:
 
 
 def _print_accuracies(console, result):
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column(f"{result.config.split} split")
-    for column in ("accuracy %", "correct", "images", "loss", "own parameters", "classifier"):
-        table.add_column(column, justify="right")
+    columns = ("accuracy %", "correct", "images", "loss", "own parameters", "classifier")
+    table = number_table(f"{result.config.split} split", *columns)
     own = {domain: number for count in result.counts for domain, number in count.own.items()}
     classifier = {domain: number for count in result.counts for domain, number in count.classifier.items()}
     for domain, found in result.evaluations.items():
@@ -48,10 +46,7 @@ def _print_accuracies(console, result):
 def _print_gates(console, gates):
     """Prints by domain how much it uses the kernels of each expert, in the mean over its layers that mix any."""
     experts = list(dict.fromkeys(expert for layers in gates.values() for row in layers.values() for expert in row))
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("mean gate in %")
-    for column in (*experts, "layers"):
-        table.add_column(column, justify="right")
+    table = number_table("mean gate in %", *experts, "layers")
     for domain, layers in gates.items():
         means = (sum(row.get(expert, 0.0) for row in layers.values()) / len(layers) for expert in experts)
         table.add_row(domain, *(f"{100 * mean:.1f}" for mean in means), str(len(layers)))
