@@ -150,12 +150,14 @@ def _images(info: DatasetInfo, data_dir, split, most) -> Iterator[tuple[np.ndarr
     """Yields pixels and the name of the class of images of a split, spread evenly over it."""
     count = info.splits[split].num_examples
     wanted = set(np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist())
-    paths = info.shard_paths(data_dir, split)
-    try:
-        for number, record in enumerate(tf.data.TFRecordDataset(paths).as_numpy_iterator()):
-            if number in wanted:
-                fields = tf.io.parse_single_example(record, FIELDS)
-                with Image.open(io.BytesIO(fields["image/encoded"].numpy())) as image:
-                    yield np.asarray(image.convert("RGB")), fields["image/class/text"].numpy().decode()
-    except (tf.errors.OpError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{paths[0]}: a record of split {split!r} cannot be read ({error})") from error
+    number = 0
+    for path in info.shard_paths(data_dir, split):
+        try:
+            for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                if number in wanted:
+                    fields = tf.io.parse_single_example(record, FIELDS)
+                    with Image.open(io.BytesIO(fields["image/encoded"].numpy())) as image:
+                        yield np.asarray(image.convert("RGB")), fields["image/class/text"].numpy().decode()
+                number += 1
+        except (tf.errors.OpError, OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"{path}: a record of split {split!r} cannot be read ({error})") from error

@@ -1,5 +1,7 @@
 """Labels of pixels out of records: colours, ink, whole images."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,16 @@ def test_records_become_labelled_images(data_dir, tmp_path, capsys):
 def test_what_cannot_be_labelled_is_named(data_dir, tmp_path, settings, told):
     with pytest.raises(DataError, match=told):
         make_concepts(data_dir, tmp_path / "out", **settings)
+
+
+def test_a_record_that_cannot_be_read_is_of_the_file_that_is_named(data_dir, tmp_path):
+    folder = shutil.copytree(data_dir, tmp_path / "data")
+    *_, last = sorted((folder / "base").glob("base-val-*"))
+    content = bytearray(last.read_bytes())
+    content[-20] ^= 1
+    last.write_bytes(content)
+    with pytest.raises(DataError, match=f"{last}: a record of split 'val' cannot be read"):
+        make_concepts(folder, tmp_path / "out", ["base"])
 
 
 def test_concepts_are_not_written_over(data_dir, tmp_path):
