@@ -5,7 +5,6 @@ The processes are forks of one that has imported it, and nothing of the project.
 variables that there were at the first call.
 """
 
-import contextlib
 import multiprocessing
 import multiprocessing.reduction
 import os
@@ -56,9 +55,8 @@ def _run(arguments, cwd, max_file_bytes, out, err):
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     as_module = arguments[0] == "-m"
     sys.argv = arguments[as_module:]
-    with contextlib.suppress(BrokenPipeError):
-        if as_module:
-            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        else:
-            sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
-            runpy.run_path(sys.argv[0], run_name="__main__")
+    if as_module:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
+        runpy.run_path(sys.argv[0], run_name="__main__")

@@ -13,12 +13,15 @@ R + 256 * G, 0 where nothing is labelled. Both stand for the `number` of label.c
 
 import csv
 import dataclasses
+import io
 import os
 import pathlib
 import re
 
 import numpy as np
 from PIL import Image
+
+from tfmdl.files import write_text
 
 INDEX_FILE = "index.csv"
 IMAGES_DIR = "images"
@@ -307,14 +310,11 @@ class ConceptWriter:
         return texts
 
     def _write(self, name, rows, columns=None):
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{name}.partial")
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.directory / name, text.getvalue())
 
 
 def _summary(known):
