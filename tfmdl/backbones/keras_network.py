@@ -8,6 +8,8 @@ from tfmdl.backbones.wiring import Network, weights_of
 from tfmdl.layers import DomainKerasConv2D, DomainLayerNormalization, DomainLayerScale
 
 _KINDS_OF_CONVOLUTIONS = ("plain", "depthwise", "pointwise", "dense")
+# Wirings that have passed their trial: it takes as long as making the layers, and models of one wiring are made often.
+_TRIED = set()
 
 
 class KerasNetwork(Backbone):
@@ -110,7 +112,9 @@ class KerasNetwork(Backbone):
             if step.kind != "layer":
                 self.layer_of[step.name].build((None, None, None, step.channels))
         # What a file says need not go together. Found in a first call, it would be told by Keras, on many lines.
-        _Trial(self, self._a_domain).check(keras.KerasTensor((None, None, None, 3), self.compute_dtype))
+        if self.network not in _TRIED:
+            _Trial(self, self._a_domain).check(keras.KerasTensor((None, None, None, 3), self.compute_dtype))
+            _TRIED.add(self.network)
 
     def call(self, inputs, domain, training=False):
         values = {Network.IMAGE: inputs}
