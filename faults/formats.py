@@ -93,12 +93,8 @@ def _spoil_png(content, rng):
         header = bytearray(chunks[0][1])
         header[rng.randrange(8, 13)] = rng.choice((0, 1, 2, 3, 4, 6, 8, 16, 32, 255))
         chunks[0][1] = bytes(header)
-    elif action == "removed":
-        del chunks[chunk]
-    elif action == "twice":
-        chunks.insert(rng.randrange(len(chunks) + 1), chunks[chunk])
-    elif action == "moved":
-        chunks.insert(rng.randrange(len(chunks)), chunks.pop(chunk))
+    elif action in _REARRANGED:
+        _rearrange(chunks, chunk, action, rng)
     elif action == "new":
         kind = rng.choice((b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"iCCP", b"PLTE", b"tRNS", b"acTL", b"XXXX", b"gAMA"))
         times = rng.choice((1, 2, 40, 3000))
@@ -113,6 +109,19 @@ def _spoil_png(content, rng):
         length = wrong_length if wrong_length is not None and number == chunk else len(body)
         parts.append(struct.pack(">I", length) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
     return b"".join(parts), f"PNG: {action}"
+
+
+_REARRANGED = ("removed", "twice", "moved")
+
+
+def _rearrange(parts, number, action, rng):
+    """Removes one of the parts of a file, or puts it, or it once more, in another place."""
+    if action == "removed":
+        del parts[number]
+    elif action == "twice":
+        parts.insert(rng.randrange(len(parts) + 1), parts[number])
+    else:
+        parts.insert(rng.randrange(len(parts)), parts.pop(number))
 
 
 def _spoil_jpeg(content, rng):
@@ -132,12 +141,8 @@ def _spoil_jpeg(content, rng):
         spoiled = bytearray(segments[frame])
         spoiled[rng.choice((1, 4, *range(9, len(spoiled))))] = rng.choice((0, 1, 2, 3, 8, 12, 0x11, 0x44, 0xC1, 0xFF))
         segments[frame] = bytes(spoiled)
-    elif action == "removed":
-        del segments[number]
-    elif action == "twice":
-        segments.insert(rng.randrange(len(segments) + 1), segments[number])
-    elif action == "moved":
-        segments.insert(rng.randrange(len(segments)), segments.pop(number))
+    elif action in _REARRANGED:
+        _rearrange(segments, number, action, rng)
     elif action == "new":
         body = rng.randbytes(rng.choice((0, 1, 30, 60_000)))
         marker = rng.choice((0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDD, 0xC4, 0xDB, 0xDC, 0xCC, 0xF7))

@@ -104,11 +104,14 @@ class JsonKind(Kind):
         if draw < 0.06:
             return mutations.spoil_file(path, rng, self.pipes), True
         if draw < 0.3:
-            content, told = mutations.spoil_bytes(path.read_bytes(), rng)
-        else:
-            content, told = mutations.spoil_json(self.content(path), rng)
+            return mutations.rewrite(path, mutations.spoil_bytes, rng), False
+        return self.spoil_structure(path, rng), False
+
+    def spoil_structure(self, path, rng):
+        """Spoils what the file says, and returns how."""
+        content, told = mutations.spoil_json(self.content(path), rng)
         path.write_bytes(content)
-        return told, False
+        return told
 
     def content(self, path):
         return json.loads(path.read_bytes())

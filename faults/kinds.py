@@ -137,16 +137,12 @@ class Metrics(JsonKind):
     def spoil(self, folder, rng):
         path = folder / self.file
         if rng.random() < 0.4:
-            return super().spoil(folder, rng) if rng.random() < 0.2 else self._bytes(path, rng)
+            odd = rng.random() < 0.2
+            return super().spoil(folder, rng) if odd else (mutations.rewrite(path, mutations.spoil_bytes, rng), False)
         lines = path.read_bytes().splitlines()
         number = rng.randrange(3)
         lines[number], told = mutations.spoil_json(json.loads(lines[number]), rng)
         path.write_bytes(b"\n".join(lines) + b"\n")
-        return told, False
-
-    def _bytes(self, path, rng):
-        content, told = mutations.spoil_bytes(path.read_bytes(), rng)
-        path.write_bytes(content)
         return told, False
 
     def content(self, path):
@@ -229,9 +225,7 @@ class Image(Kind):
             if other != path:
                 other.unlink()
         how = formats.spoil_image if rng.random() < 0.6 else mutations.spoil_bytes
-        content, told = how(path.read_bytes(), rng)
-        path.write_bytes(content)
-        return f"{path.name}: {told}", False
+        return f"{path.name}: {mutations.rewrite(path, how, rng)}", False
 
     def fault(self, folder, found, strict):
         from data_prep.headers import MAX_PIXELS
@@ -300,9 +294,8 @@ class Folder(Kind):
         draw = rng.random()
         if draw < 0.15:
             return f"{path.name}: {mutations.spoil_file(path, rng)}", False
-        content, told = (formats.spoil_image if draw < 0.6 else mutations.spoil_bytes)(path.read_bytes(), rng)
-        path.write_bytes(content)
-        return f"{path.name}: {told}", False
+        how = formats.spoil_image if draw < 0.6 else mutations.spoil_bytes
+        return f"{path.name}: {mutations.rewrite(path, how, rng)}", False
 
     def fault(self, folder, found, strict):
         whole = len(list((folder / "in").rglob("*.img"))) == 8  # one may be there no longer, which nothing can tell
@@ -341,9 +334,7 @@ class Annotations(JsonKind):
         path = folder / self.file
         if rng.random() < 0.3:
             return super().spoil(folder, rng)
-        content, told = mutations.spoil_json(self.content(path), rng)
-        path.write_bytes(content)
-        return told, False
+        return self.spoil_structure(path, rng), False
 
     def said(self, folder):
         said = {"labels": [], "ids": [], "images": {}}
@@ -390,9 +381,8 @@ class Tar(Kind):
         draw = rng.random()
         if draw < 0.05:
             return mutations.spoil_file(path, rng, hole=_READ_TO_THE_END), True
-        content, told = (mutations.spoil_bytes if draw < 0.4 else formats.spoil_tar)(path.read_bytes(), rng)
-        path.write_bytes(content)
-        return told, False
+        how = mutations.spoil_bytes if draw < 0.4 else formats.spoil_tar
+        return mutations.rewrite(path, how, rng), False
 
     def fault(self, folder, found, strict):
         if strict:
@@ -439,9 +429,7 @@ class Release(Tar):
         if draw < 0.05:
             return mutations.spoil_file(path, rng, hole=_READ_TO_THE_END), True
         if draw < 0.5:
-            content, told = mutations.spoil_bytes(path.read_bytes(), rng)
-            path.write_bytes(content)
-            return f"{path.name}: {told}", True
+            return f"{path.name}: {mutations.rewrite(path, mutations.spoil_bytes, rng)}", True
         if draw < 0.75:
             content, told = formats.spoil_tar(gzip.decompress(path.read_bytes()), rng)
         else:
@@ -479,9 +467,8 @@ class RecordsVerified(Kind):
         draw = rng.random()
         if draw < 0.05:
             return mutations.spoil_file(path, rng, hole=_READ_TO_THE_END), True
-        content, told = (mutations.spoil_bytes if draw < 0.5 else formats.spoil_records)(path.read_bytes(), rng)
-        path.write_bytes(content)
-        return told, True
+        how = mutations.spoil_bytes if draw < 0.5 else formats.spoil_records
+        return mutations.rewrite(path, how, rng), True
 
 
 class RecordsRead(RecordsVerified):
@@ -514,11 +501,10 @@ class RecordsRead(RecordsVerified):
             return super().spoil(folder, rng)
         from tfmdl.data.records import DatasetInfo
 
-        content, told = formats.spoil_records(path.read_bytes(), rng)
-        path.write_bytes(content)
+        told = mutations.rewrite(path, formats.spoil_records, rng)
         info = DatasetInfo.load(folder, "pets")
         split = info.splits["train"]
-        shard = dataclasses.replace(split.shards[0], num_bytes=len(content))
+        shard = dataclasses.replace(split.shards[0], num_bytes=path.stat().st_size)
         splits = {**info.splits, "train": dataclasses.replace(split, shards=[shard])}
         dataclasses.replace(info, splits=splits).save(folder / "pets")
         return told, False

@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import shutil
+from collections.abc import Callable
 
 # What stands in no field, or only in some: of another type, out of range, or no text.
 ODD = (
@@ -40,6 +41,13 @@ def spoil_json(content, rng: random.Random) -> tuple[bytes, str]:
         text = _OF_TEXT[name](text, rng)
         told.append(name)
     return text, ", ".join(told)
+
+
+def rewrite(path: pathlib.Path, spoil: Callable, rng: random.Random) -> str:
+    """Puts in the place of a file what `spoil` makes of its content, and returns what `spoil` says that it is."""
+    content, told = spoil(path.read_bytes(), rng)
+    path.write_bytes(content)
+    return told
 
 
 def spoil_file(path: pathlib.Path, rng: random.Random, pipes: bool = True, hole: int = 1 << 30) -> str:
