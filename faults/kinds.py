@@ -414,7 +414,7 @@ class Release(Tar):
         (folder / "decathlon-1.0-data.tar.gz").write_bytes(gzip.compress(_tar_of("left.tar", inner), mtime=0))
         devkit = io.BytesIO()
         with tarfile.open(fileobj=devkit, mode="w") as tar:
-            tar.add(folder / "annotations", "decathlon-1.0/annotations")
+            tar.add(folder / "annotations", "decathlon-1.0/annotations", filter=_plain_member)
         (folder / "decathlon-1.0-devkit.tar.gz").write_bytes(gzip.compress(devkit.getvalue(), mtime=0))
         import shutil
 
