@@ -197,14 +197,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._answer(400, _error(str(error)))
 
     def _answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        send(self, status, body)
 
     def log_message(self, *_):
         pass
+
+
+def send(handler, status, body):
+    """Answers a request, of which `handler` has read all, as the real server does."""
+    handler.send_response(status)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
 
 
 def _error(message):

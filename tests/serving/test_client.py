@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from commands import run_command
 from made import ALL, ENCODERS, MIXED, PAIR, label_names, picture
-from model_server import Server, tensors_of
+from model_server import Server, send, tensors_of
 from tensorflow_serving.apis import predict_pb2
 
 from tfmdl.serving.assets import predict_request, read_warmup
@@ -200,11 +200,7 @@ def test_answers_that_are_no_answers_are_told():
             self.rfile.read(int(self.headers["Content-Length"]))
             if self.path not in said:
                 return pause.wait(10)
-            status, body = said[self.path]
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            send(self, *said[self.path])
 
         def log_message(self, *_):
             pass

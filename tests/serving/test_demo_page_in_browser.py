@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from made import ENCODERS, picture
+from model_server import send
 
 from tfmdl.data.image_files import ImageFiles
 from tfmdl.demo_page.answers import NearestImages
@@ -43,11 +44,7 @@ class Model(http.server.BaseHTTPRequestHandler):
             self._send(200, {"predictions": [ANSWER] * len(rows)})
 
     def _send(self, status, answer):
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        send(self, status, json.dumps(answer).encode())
 
     def log_message(self, *_):
         pass
