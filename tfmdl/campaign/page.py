@@ -5,6 +5,7 @@ import pathlib
 
 from tfmdl.campaign.figures import COLOURS, dashed
 from tfmdl.campaign.sections import Section, TableCell, Thumbnail
+from tfmdl.pages import document
 
 LONG_TABLE = 40  # rows: what is longer is folded
 _HERE = pathlib.Path(__file__).parent
@@ -22,18 +23,14 @@ def html_page(title: str, told: str, sections: list[Section], rows: list[str]) -
         rows: Names of the table's rows, by the numbers that the pictures know them by.
     """
     links = "".join(f'<a href="#{_anchor(section)}">{html.escape(section.title)}</a>' for section in sections)
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>',
-        f"<style>{(_HERE / 'page.css').read_text()}</style></head><body>",
-        f'<h1>{html.escape(title)}</h1><p class="soft">{html.escape(told)}</p><nav>{links}</nav>',
-    ]
+    parts = [f'<h1>{html.escape(title)}</h1><p class="soft">{html.escape(told)}</p><nav>{links}</nav>']
     for section in sections:
         parts.append(f'<section id="{_anchor(section)}"><h2>{html.escape(section.title)}</h2>')
         parts.append(f"<p>{html.escape(section.text)}</p>")
         parts += _content(section, rows)
         parts.append("</section>")
-    return "\n".join([*parts, f"<script>{(_HERE / 'page.js').read_text()}</script></body></html>"])
+    parts.append(f"<script>{(_HERE / 'page.js').read_text()}</script>")
+    return document(title, (_HERE / "page.css").read_text(), "\n".join(parts))
 
 
 def _content(section, rows):

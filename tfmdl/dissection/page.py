@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tfmdl.dissection.measure import RANDOM, TRAINED, ShownUnit
-from tfmdl.pages import thumbnail_uri
+from tfmdl.pages import document, thumbnail_uri
 
 PAGE_FILE = "dissection.html"
 _DIMMED = 0.3
@@ -52,18 +52,14 @@ def page(content: dict, shown: list[ShownUnit]) -> str:
         content: What `RESULT_FILE` holds: {"run": text, "dissection": of `dissect` or None, "kernels": of `compare`}.
         shown: The units to show.
     """
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Dissection</title>',
-        f"<style>{_STYLE}</style></head><body><h1>Dissection</h1>",
-    ]
+    parts = ["<h1>Dissection</h1>"]
     found = content["dissection"]
     if found:
         parts += _dissection(content["run"], found, shown)
     else:
         parts.append(f"<p>{html.escape(content['run'])}. No labelled images were given: kernels only.</p>")
     parts += _kernels(content["kernels"])
-    return "\n".join([*parts, "</body></html>"])
+    return document("Dissection", _STYLE, "\n".join(parts))
 
 
 def _dissection(run, found, shown):
