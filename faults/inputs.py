@@ -31,7 +31,7 @@ def run(workdir: pathlib.Path, seed: int, cases: int, kinds: list[str], case: in
     """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
-    tally, worker = Tally(seed, cases, kinds), Worker(seed, workdir)
+    tally, worker = Tally(seed, cases, kinds, case), Worker(seed, workdir)
     for kind, count in shares(cases, kinds).items():
         numbers = range(count) if case is None else range(case, case + 1)
         for outcome in worker.run(kind, numbers, keep=case is not None):

@@ -9,10 +9,10 @@ from faults.workers import CPU_SECONDS, CPU_SECONDS_PER_GIB, WALL_SECONDS, Outco
 
 
 class Tally:
-    """Counts outcomes by kind."""
+    """Counts outcomes by kind; of a campaign, or of one `case` of one kind."""
 
-    def __init__(self, seed: int, cases: int, kinds: list[str]):
-        self.seed, self.cases, self.kinds = seed, cases, kinds
+    def __init__(self, seed: int, cases: int, kinds: list[str], case: int | None = None):
+        self.seed, self.cases, self.kinds, self.case = seed, cases, kinds, case
         self.rows: dict[str, dict] = {}
         self.defects: list[dict] = []
         self._digest = hashlib.sha256()
@@ -52,7 +52,8 @@ class Tally:
     def again(self) -> str:
         """The command that makes the same run."""
         kinds = "" if self.kinds == list(KINDS) else f" --kind={','.join(self.kinds)}"
-        return f"python -m faults inputs --seed={self.seed} --cases={self.cases}{kinds} --workdir=DIR"
+        which = f"--cases={self.cases}{kinds}" if self.case is None else f"--kind={self.kinds[0]} --case={self.case}"
+        return f"python -m faults inputs --seed={self.seed} {which} --workdir=DIR"
 
     def table(self) -> str:
         """Returns a table in Markdown."""
