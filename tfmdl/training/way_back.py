@@ -1,11 +1,16 @@
 """The end of a run that finetunes: how far its weights go back towards those that it began with."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfmdl.evaluation.accuracy import Evaluation
-from tfmdl.training.setup import Job
+
+if TYPE_CHECKING:  # importing it takes TensorFlow; going back does not
+    from tfmdl.training.setup import Job
 
 # How far the weights have come: 0, as they were when the head was trained; 1, as training left them.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
