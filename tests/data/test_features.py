@@ -37,6 +37,7 @@ def test_batches_are_a_function_of_seed_epoch_and_step(features):
     whole = rows_of(first.epoch(2))
     np.testing.assert_array_equal(rows_of(again.epoch(2)), whole)
     np.testing.assert_array_equal(rows_of(again.epoch(2, first_step=1)), whole[1:])
+    np.testing.assert_array_equal(rows_of(first.epochs(3))[-len(whole) :], whole)
     assert (rows_of(first.epoch(3)) != whole).any()
     assert (rows_of(FeaturePipeline(features, BATCH, seed=8).epoch(2)) != whole).any()
 

@@ -64,9 +64,18 @@ class FeaturePipeline:
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from `first_step` on."""
+        return self._batches(self._rows(epoch)[first_step:])
+
+    def epochs(self, number: int) -> tf.data.Dataset:
+        """Returns the batches of so many epochs, one after the other: as one dataset they begin once, not each."""
+        return self._batches(np.concatenate([self._rows(epoch) for epoch in range(number)]))
+
+    def _rows(self, epoch):
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self._images["label"]))
-        batches = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:]
+        return np.resize(order, (self.steps_per_epoch, self.batch_size))
+
+    def _batches(self, rows):
         return map_in_order(
-            tf.data.Dataset.from_tensor_slices(batches),
+            tf.data.Dataset.from_tensor_slices(rows),
             lambda rows: {name: tf.gather(values, rows) for name, values in self._images.items()},
         )

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import TrainPipeline, map_in_order
@@ -16,9 +17,9 @@ def feature_pipeline(job: Job) -> FeaturePipeline:
     return FeaturePipeline(job.features.of(source), job.recipe.batch_size, job.config.seed)
 
 
-def feature_batches(pipeline: FeaturePipeline, epoch: int, first_step: int = 0):
-    """Returns the batches of an epoch from `first_step` on, (features, label)."""
-    return map_in_order(pipeline.epoch(epoch, first_step), lambda batch: (batch["features"], batch["label"]))
+def feature_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the batches of a `FeaturePipeline`'s dataset as (features, label)."""
+    return map_in_order(dataset, lambda batch: (batch["features"], batch["label"]))
 
 
 def batches(job: Job, pipeline: TrainPipeline | FeaturePipeline, epoch: int, first_step: int):
@@ -26,9 +27,9 @@ def batches(job: Job, pipeline: TrainPipeline | FeaturePipeline, epoch: int, fir
 
     Of one domain, (image or features, label); of several, ({"image", "domain"}, label in the joint label space).
     """
-    if job.features:
-        return feature_batches(pipeline, epoch, first_step)
     of_epoch = pipeline.epoch(epoch, first_step)
+    if job.features:
+        return feature_batches(of_epoch)
     if len(job.config.domains) == 1:
         return map_in_order(of_epoch, lambda batch: (batch["image"], batch["label"]))
     offsets = np.array(list(job.model.head.offsets.values()), "int32")

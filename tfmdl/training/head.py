@@ -17,5 +17,4 @@ def fit_head(job: Job) -> None:
     pipeline = FeaturePipeline(job.first_features.of(source), recipe.batch_size, job.config.seed)
     network = job.model.classifier(job.base, recipe.dropout)
     compile_network(network, job.model, {job.base: recipe}, pipeline.steps_per_epoch, job.config.jit_compile)
-    for epoch in range(recipe.schedule.epochs):
-        network.fit(feature_batches(pipeline, epoch), verbose=0, shuffle=False)
+    network.fit(feature_batches(pipeline.epochs(recipe.schedule.epochs)), verbose=0, shuffle=False)
