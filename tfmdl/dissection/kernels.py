@@ -2,10 +2,11 @@
 
 import dataclasses
 import itertools
+from collections.abc import Collection
 
 import numpy as np
 
-from tfmdl.dissection.units import Units, convolutions
+from tfmdl.dissection.units import KINDS, Units, convolutions, kinds_of
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import Trunk
 
@@ -29,32 +30,54 @@ class Distances:
     apart: np.ndarray
 
 
+def folded_kernels(
+    model: MultiDomainClassifier, domain: str, kinds: Collection[str] = KINDS
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what a domain's kernels come to in inference, masks and updates included: by kind, then by layer.
+
+    One that is mixed anew for each image cannot be told, and is left out.
+
+    Args:
+        model: The model.
+        domain: One of its domains.
+        kinds: Those that are wanted, of `tfmdl.dissection.units.KINDS`.
+    """
+    found = {kind: {} for kind in kinds}
+    for conv in convolutions(model.backbone):
+        if not set(kinds).isdisjoint(kinds_of(conv)):
+            for kind, kernel in zip(kinds_of(conv), conv.folded(domain)[0], strict=True):
+                if kind in found and kernel is not None:
+                    found[kind][model.backbone.name_of(conv)] = kernel
+    return found
+
+
+def distance(one: np.ndarray, other: np.ndarray, base: np.ndarray) -> float:
+    """Returns how far two kernels are from each other, by the norm of a third one."""
+    return float(np.linalg.norm(one - other) / np.linalg.norm(base))
+
+
 def depthwise_distances(model: MultiDomainClassifier, trunk: Trunk) -> Distances | None:
     """Returns the distances between depthwise kernels, or None where no layer has any that can be told.
 
-    A kernel is what the layer comes to in inference, masks and updates included. One that is mixed anew for each image
-    cannot be told.
+    A kernel is what `folded_kernels` says.
 
     Args:
         model: Of the trunk and packs.
         trunk: The trunk.
     """
     names, moved, apart = [], [], []
-    for conv in convolutions(model.backbone):
-        if len(conv.kernels) < 2 and getattr(conv, "kind", "") != "depthwise":
-            continue
-        name = model.backbone.name_of(conv)
-        own = [conv.folded(domain)[0][0] for domain in model.domains]
-        slot = f"{conv.kernels[0].path}"
-        if any(kernel is None for kernel in own) or slot not in trunk.tensors:
+    kernels = [folded_kernels(model, domain, ("depthwise",))["depthwise"] for domain in model.domains]
+    slot_of = {model.backbone.name_of(conv): conv.kernels[0].path for conv in convolutions(model.backbone)}
+    for name, slot in slot_of.items():
+        own = [of_domain[name] for of_domain in kernels if name in of_domain]
+        if len(own) < len(kernels) or slot not in trunk.tensors:
             continue
         base = trunk.tensors[slot].astype("float64")
-        length = np.linalg.norm(base)
-        if not length:
+        if not base.any():
             continue
         names.append(name)
-        moved.append([np.linalg.norm(kernel - base) / length for kernel in own])
-        apart.append([[np.linalg.norm(one - other) / length for other in own] for one in own])
+        moved.append([distance(kernel, base, base) for kernel in own])
+        apart.append([[distance(one, other, base) for other in own] for one in own])
     if not names:
         return None
     between = np.sqrt(np.mean(np.square(apart), axis=0))

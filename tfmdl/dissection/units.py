@@ -179,6 +179,14 @@ def convolutions(backbone: Backbone) -> list[DomainConvolution]:
     return [*paired, *backbone.lone_convolutions()]
 
 
+def kinds_of(conv: DomainConvolution) -> tuple[str, ...]:
+    """Returns the kind of each kernel of a convolution, one of `KINDS`."""
+    if _is_separable(conv):
+        return COMPARED
+    kind = getattr(conv, "kind", "plain")
+    return ("pointwise" if kind == "dense" else kind,)
+
+
 def _is_separable(conv):
     return len(conv.kernels) == 2
 
@@ -187,8 +195,7 @@ def _kind_of(name, backbone):
     for conv in convolutions(backbone):
         own = backbone.name_of(conv)
         if name == own:
-            kind = getattr(conv, "kind", "plain")
-            return "pointwise" if kind == "dense" else kind
+            return kinds_of(conv)[0]
         if name.startswith(f"{own}/"):
             return name.rpartition("/")[2]
     raise ValueError(f"no convolution {name!r}")

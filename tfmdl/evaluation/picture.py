@@ -1,7 +1,13 @@
 """The picture of what a classifier got wrong."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+
 from matplotlib.figure import Figure
 
+from tfmdl.evaluation.accuracy import Evaluation
+from tfmdl.evaluation.answers import Answer
 from tfmdl.evaluation.evaluate import EvaluationResult
 from tfmdl.outside import printable
 
@@ -17,7 +23,19 @@ def draw_mistakes(result: EvaluationResult, domain: str) -> Figure:
 
     Below each image stand its true class, and the class that it was taken for with its probability.
     """
-    mistakes, found = result.wrong[domain], result.evaluations[domain]
+    name = f"{domain}, {result.config.split}"
+    return draw_answers(name, result.evaluations[domain], result.wrong[domain], result.infos[domain].label_names)
+
+
+def draw_answers(name: str, found: Evaluation, mistakes: Sequence[Answer], label_names: Sequence[str]) -> Figure:
+    """Returns such a grid of wrong answers, with their images.
+
+    Args:
+        name: Of the images.
+        found: The evaluation that the answers are of.
+        mistakes: The answers, at least one, in their order.
+        label_names: Of the classes.
+    """
     columns = min(COLUMNS, max(3, len(mistakes)))
     rows = -(-len(mistakes) // columns)
     width, height = columns * CELL, HEAD + rows * (CELL + CAPTION)
@@ -28,10 +46,9 @@ def draw_mistakes(result: EvaluationResult, domain: str) -> Figure:
         figure.text(x / width, 1 - y / height, text, ha="center", va="top", parse_math=False, **style)
 
     num_wrong = found.total - found.correct
-    title = f"{domain}, {result.config.split}: {num_wrong:,} of {found.total:,} images wrong"
+    title = f"{name}: {num_wrong:,} of {found.total:,} images wrong"
     write(width / 2, 0.1, title + (f", the {len(mistakes)} worst" if len(mistakes) < num_wrong else ""), fontsize=11)
     write(width / 2, 0.34, "✓ true class   ✗ answer and its probability", fontsize=8, color="#57606a")
-    names = result.infos[domain].label_names
     for index, mistake in enumerate(mistakes):
         left, top = index % columns * CELL, HEAD + index // columns * (CELL + CAPTION)
         side = CELL - 2 * GAP
@@ -40,10 +57,18 @@ def draw_mistakes(result: EvaluationResult, domain: str) -> Figure:
         panel.imshow(mistake.image, interpolation="nearest")
         panel.axis("off")
         middle, below = left + CELL / 2, top + side
-        write(middle, below + 0.04, f"✓ {short(names[mistake.label])}", fontsize=8, color="#1a6b32")
-        answer = f"✗ {short(names[mistake.answer])} {100 * mistake.probability:.0f}%"
+        write(middle, below + 0.04, f"✓ {short(label_names[mistake.label])}", fontsize=8, color="#1a6b32")
+        answer = f"✗ {short(label_names[mistake.answer])} {100 * mistake.probability:.0f}%"
         write(middle, below + 0.19, answer, fontsize=8, color="#b3261e")
     return figure
+
+
+@contextlib.contextmanager
+def any_script() -> Iterator[None]:
+    """Keeps matplotlib from warning, while the context lasts, of letters that its font does not have."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
 
 
 def short(name: str) -> str:

@@ -4,11 +4,10 @@ import contextlib
 import io
 import os
 import pathlib
-import warnings
 
 from tfmdl.domains import check_name
 from tfmdl.evaluation.evaluate import EvaluationResult, Loaded
-from tfmdl.evaluation.picture import draw_mistakes
+from tfmdl.evaluation.picture import any_script, draw_mistakes
 from tfmdl.files import read_json, write_bytes, write_json
 
 
@@ -49,8 +48,7 @@ def save_mistakes(result: EvaluationResult, domain: str, folder: str | os.PathLi
         path.unlink(missing_ok=True)
         return None
     content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a script that the font does not have
+    with any_script():
         draw_mistakes(result, domain).savefig(content, format="png", dpi=110)
     write_bytes(path, content.getvalue())
     return path
