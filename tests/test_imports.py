@@ -54,6 +54,8 @@ MAY_IMPORT_TENSORFLOW = (
     "tfmdl.layers.fused",
     "tfmdl.training.devices",
     "tfmdl.training.sgd",
+    "tfmdl.training.events",
+    "tfmdl.training.steps",
     "tfmdl.training.tensorboard",
     "data_prep",
 )

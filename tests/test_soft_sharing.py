@@ -123,11 +123,15 @@ def test_a_run_says_what_it_mixed(runs, config):
 def test_gates_are_in_tensorboard_at_each_evaluation(runs):
     events = EventAccumulator(str(runs / "soft" / "val"), {"tensors": 0}).Reload()
     tags = {tag for tag in events.Tags()["tensors"] if tag.startswith("gates/")}
-    assert tags == {f"gates/tiny/{layer}/{expert}" for layer in LAYERS for expert in EXPERTS}
+    assert tags == {f"gates/tiny/{expert}" for expert in EXPERTS}
     found = {tag: [make_ndarray(event.tensor_proto) for event in events.Tensors(tag)] for tag in tags}
     assert {len(values) for values in found.values()} == {2}
-    for layer in LAYERS:
-        assert sum(found[f"gates/tiny/{layer}/{expert}"][1] for expert in EXPERTS) == pytest.approx(1.0, abs=1e-5)
+    assert sum(values[1] for values in found.values()) == pytest.approx(1.0, abs=1e-5)
+    assert [event.step for event in events.Tensors("gates")] == [5, 10]
+    history, _ = read_tensors(runs / "soft" / "train" / "history.safetensors")
+    assert history["gates/tiny"].shape == (2, len(LAYERS), len(EXPERTS))
+    np.testing.assert_allclose(history["gates/tiny"].sum(axis=-1), 1, atol=1e-5)
+    assert not [name for name in history if name.startswith("moved/") and history[name].any()]
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(runs, copied):

@@ -36,11 +36,12 @@ class RunConfig:
         cache: Keep decoded images in memory.
         checkpoint_every: Steps between checkpoints; one is written at the end of each epoch in any case.
         profile_steps: First and last step of a profile for TensorBoard.
+        tensorboard: Write events for TensorBoard.
         packs: Runs or pack files of the experts, for a method that mixes their kernels.
 
     Raises:
         ValueError: if a field is of another type, a domain or a split is missing, unknown or given twice, the images
-            are too large, or `profile_steps` is no range.
+            are too large, or `profile_steps` is no range, or is given without `tensorboard`.
     """
 
     domains: tuple[str, ...]
@@ -63,6 +64,7 @@ class RunConfig:
     cache: bool = False
     checkpoint_every: int = 500
     profile_steps: tuple[int, int] | None = None
+    tensorboard: bool = True
     packs: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -82,6 +84,8 @@ class RunConfig:
             raise ValueError(f"--image_size must be at most {MAX_SIDE}; received {self.image_size}")
         if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
             raise ValueError(f"--profile_steps must be FIRST,LAST; received {self.profile_steps}")
+        if self.profile_steps and not self.tensorboard:
+            raise ValueError("--profile_steps are shown in TensorBoard; received --tensorboard=false")
 
     def to_json(self) -> dict:
         return {**dataclasses.asdict(self), "architecture": self.architecture.to_json()}
@@ -97,7 +101,7 @@ class RunConfig:
 
 
 # Where things live, and what a run writes beside its result: these may differ when it goes on.
-MAY_DIFFER = {"data_dir", "workdir", "init_from", "packs", "checkpoint_every", "profile_steps"}
+MAY_DIFFER = {"data_dir", "workdir", "init_from", "packs", "checkpoint_every", "profile_steps", "tensorboard"}
 
 
 def differences(before: RunConfig, after: RunConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""The contract of backbones: what serving, recipes, TensorBoard and the model ask of each."""
+"""The contract of backbones: what serving, recipes and the model ask of each."""
 
 import keras
 import numpy as np
@@ -6,7 +6,6 @@ import pytest
 from small_network import small
 
 from tfmdl.backbones import BACKBONES, Backbone
-from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.sharing.classifier_only import ClassifierOnly
 from tfmdl.sharing.individual import Individual
 from tfmdl.sharing.method import CONVOLUTIONS
@@ -116,14 +115,6 @@ def test_features_are_float32_and_of_the_computed_shape(built, images):
 def test_the_stride_is_that_of_its_convolutions(built):
     backbone, recorder = built()
     assert backbone.total_stride == np.prod([conv.strides for conv in recorder.convolutions_made])
-
-
-def test_what_is_shown_is_some_of_its_convolutions(built):
-    backbone, recorder = built()
-    shown = backbone.shown_convolutions()
-    assert shown and len({id(conv) for conv in shown}) == len(shown)
-    assert the_same(shown, [conv for conv in recorder.convolutions_made if conv in shown])
-    assert all(isinstance(conv, DomainConvolution) for conv in shown)
 
 
 class PrefersSideBySide(Piggyback):

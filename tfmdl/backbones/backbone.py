@@ -64,10 +64,6 @@ class Backbone(keras.layers.Layer, abc.ABC):
         No other has the name of one of these.
         """
 
-    @abc.abstractmethod
-    def shown_convolutions(self):
-        """Returns the convolutions whose kernels are worth a picture, a few, in the order of the network."""
-
     @property
     def side_by_side(self):
         layers = [*(layer for pair in self.normalized_convolutions() for layer in pair), *self.lone_norms()]

@@ -88,11 +88,6 @@ class KerasNetwork(Backbone):
         paired = {norm for _, norm in self._pairs()}
         return [self.layer_of[name] for name in self._of_kinds(("batch_norm",)) if name not in paired]
 
-    def shown_convolutions(self):
-        """The first, the middle and the last depthwise convolution."""
-        names = self._of_kinds(("depthwise",))
-        return [self.layer_of[names[index]] for index in sorted({0, len(names) // 2, len(names) - 1})] if names else []
-
     def _of_kinds(self, kinds):
         return [step.name for step in self.network.steps if step.kind in kinds]
 

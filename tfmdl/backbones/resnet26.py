@@ -70,11 +70,6 @@ class ResNet26(Backbone):
     def lone_norms(self):
         return [self.final_norm]
 
-    def shown_convolutions(self):
-        """Those of the stem, and the first and the last of each stage."""
-        stages = [self.blocks[i : i + self.blocks_per_stage] for i in range(0, len(self.blocks), self.blocks_per_stage)]
-        return [self.stem_conv, *(conv for stage in stages for conv in (stage[0].conv1, stage[-1].conv2))]
-
     def build(self, input_shape):
         self.stem_conv.build(input_shape)
         shape = self.stem_conv.compute_output_shape(input_shape)

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from tfmdl.evaluation.answers import Answer
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -13,11 +15,13 @@ class Evaluation:
         confusion: int64 (classes, classes): row the true class, column the predicted one.
         loss: Mean cross-entropy in nats.
         gates: Mean weights of the experts, (layers, experts), or None where no layer mixes any.
+        wrong: As many of the wrong answers as were asked for, and there are: the most wrong one first.
     """
 
     confusion: np.ndarray
     loss: float
     gates: np.ndarray | None = None
+    wrong: tuple[Answer, ...] = ()
 
     @property
     def total(self) -> int:

@@ -69,6 +69,7 @@ def define_flags():
         lambda steps: steps is None or (len(steps) == 2 and all(step.isdecimal() for step in steps)),
         "must be two numbers, as in 10,20",
     )
+    flags.DEFINE_bool("tensorboard", True, "Write events for TensorBoard.")
 
 
 def config_of_flags() -> RunConfig:
@@ -76,7 +77,7 @@ def config_of_flags() -> RunConfig:
     names = (
         "data_dir workdir init_from packs method backbone width blocks_per_stage recipe epochs batch_size "
         "learning_rate weight_decay flips image_size precision seed max_steps train_splits jit_compile cache "
-        "checkpoint_every profile_steps"
+        "checkpoint_every profile_steps tensorboard"
     )
     return configure(FLAGS.domain, **{name: FLAGS[name].value for name in names.split()}, **option_flags.values())
 

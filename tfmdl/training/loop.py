@@ -1,5 +1,6 @@
 """The loop of a run: epoch by epoch it fits, evaluates and leaves a checkpoint; at the end, trunk and packs."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -9,15 +10,16 @@ import numpy as np
 from tfmdl.config import RunConfig
 from tfmdl.data.pipeline import naming_bad_records
 from tfmdl.evaluation.accuracy import Evaluation, Tally
+from tfmdl.evaluation.answers import AnswerPicker
 from tfmdl.training import devices
 from tfmdl.training.batches import batches, feature_pipeline
+from tfmdl.training.board import Board
 from tfmdl.training.callbacks import AroundSteps, RestoreMetrics, Terminated, sigterm
 from tfmdl.training.head import fit_head
 from tfmdl.training.metrics import append_metrics, metrics_line
 from tfmdl.training.progress import Progress
 from tfmdl.training.run_folder import ResumeState, RunFolder, metric_variables
 from tfmdl.training.setup import Job, prepare
-from tfmdl.training.tensorboard import TensorBoard
 from tfmdl.training.way_back import go_back
 
 
@@ -41,14 +43,13 @@ def run(job: Job) -> None:
     with folder.locked():
         folder.claim(job.config, job.describe())  # not before: what cannot be run leaves no config.json behind
         progress = Progress(job.total_steps, job.recipe.schedule.epochs)
+        board = _board(job, folder)  # before the weights change: it shows how far they go
         state = folder.resume(job.network, progress.note)
         pipeline = feature_pipeline(job) if job.features and state.step < job.total_steps else job.pipeline
-        board = TensorBoard(folder.train_events, folder.val_events, job.model, job.config.profile_steps)
         evaluations = None
-        with progress, sigterm() as terminated, naming_bad_records(job.train_sources):
+        with progress, board, sigterm() as terminated, naming_bad_records(job.train_sources):
+            board.begin(state.step)
             if state.step == 0:
-                board.configuration(job.describe())
-                board.images(job.pipeline, job.preprocessing)
                 if job.first_features:
                     fit_head(job)
                 if job.recipe.goes_back:
@@ -58,21 +59,37 @@ def run(job: Job) -> None:
                 evaluations = loop.epoch()
             if job.recipe.goes_back:
                 start = folder.read_start(job.network)
-                at_end = evaluations or evaluate(job)
-                evaluations = go_back(job, start, at_end, lambda: evaluate(job), progress.note)
-        folder.write_results(job, evaluations or evaluate(job))
-        board.close()
+                at_end = evaluations or evaluate(job, board.mistakes)
+                evaluations = go_back(job, start, at_end, lambda: evaluate(job, board.mistakes), progress.note)
+            evaluations = evaluations or evaluate(job, board.mistakes)
+            board.end(loop.step, evaluations)
+        folder.write_results(job, evaluations)
         progress.note(folder.what_next(job))
 
 
-def evaluate(job: Job) -> dict[str, Evaluation]:
-    """Evaluates every domain that has labelled val images it was not trained on."""
+def _board(job, folder):
+    if not job.config.tensorboard:
+        return Board()
+    # It brings along what draws its pictures, which a run without it does not wait for.
+    from tfmdl.training.tensorboard import TensorBoard
+
+    return TensorBoard(job, folder)
+
+
+def evaluate(job: Job, mistakes: int = 0) -> dict[str, Evaluation]:
+    """Evaluates every domain that has labelled val images it was not trained on.
+
+    Args:
+        job: What is trained.
+        mistakes: How many wrong answers of each domain to keep.
+    """
     evaluations = {}
     for source in job.val_sources:
-        tally = Tally(job.infos[source.domain].num_classes)
+        tally, picker = Tally(job.infos[source.domain].num_classes), AnswerPicker(wrong=mistakes, right=0)
         for predictions in job.predict(source):
             tally.add(predictions.logits, predictions.labels, predictions.gates)
-        evaluations[source.domain] = tally.result()
+            picker.add(predictions.image_ids, predictions.logits, predictions.labels)
+        evaluations[source.domain] = dataclasses.replace(tally.result(), wrong=picker.wrong)
     return evaluations
 
 
@@ -95,7 +112,7 @@ class Loop:
         folder: RunFolder,
         state: ResumeState,
         progress: Progress,
-        board: TensorBoard,
+        board: Board,
         terminated: Callable[[], bool],
     ):
         self.job = job
@@ -122,10 +139,10 @@ class Loop:
         logs = self._fit(number, self.step - before, min(job.steps_per_epoch, job.total_steps - before))
         rate = (self.step - before) * job.recipe.batch_size / (time.perf_counter() - self._started)
         self._check_weights()
-        evaluations = evaluate(job)
+        evaluations = evaluate(job, self.board.mistakes)
         line = metrics_line(number, self.step, logs, job.recipe.learning_rate_in(number), rate, evaluations)
         append_metrics(self.folder.metrics, line)
-        self.board.epoch(line, evaluations, job.infos, last=self.step >= job.total_steps)
+        self.board.epoch(line, evaluations)
         self.progress.epoch(line)
         self._checkpoint()
         return evaluations
@@ -135,7 +152,7 @@ class Loop:
         network = self.job.network
         self._started = time.perf_counter() - self._resumed.epoch_seconds
         history = network.fit(
-            batches(self.job, self.pipeline, epoch, first).take(end - first),
+            self.board.watched(batches(self.job, self.pipeline, epoch, first).take(end - first)),
             initial_epoch=epoch,
             epochs=epoch + 1,
             verbose=0,
@@ -153,7 +170,7 @@ class Loop:
 
     def _after_step(self, logs):
         self.step += 1
-        self.board.after_step(self.step)
+        self.board.after_step(self.step, logs)
         if not math.isfinite(logs["loss"]):
             raise self._diverged(f"the loss is {logs['loss']}")
         self.progress.step(self.step, self.job.recipe.batch_size, logs)

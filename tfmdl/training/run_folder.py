@@ -55,7 +55,8 @@ class RunFolder:
         path: The folder.
         config: What was asked for, and what followed from it.
         metrics: A line per epoch.
-        train_events, val_events: Folders of TensorBoard's events.
+        train_events, val_events: Folders of TensorBoard's events; those of the whole run are in `path`.
+        history: What its pictures show of all epochs.
         checkpoints: What the run goes on from.
         start: The weights that the steps began with, where they are needed at the end.
         trunk: The trunk, of a run that trains one.
@@ -68,6 +69,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.train_events = self.path / "train"
         self.val_events = self.path / "val"
+        self.history = self.train_events / "history.safetensors"
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.start = self.path / "start.safetensors"
         self.trunk = self.path / packs.TRUNK_FILE
@@ -193,11 +195,10 @@ class RunFolder:
         """Returns what a finished run says: what it wrote, and the next commands to type."""
         made = [] if job.trunk else [self.trunk]
         made += sorted(self.packs.glob("*.safetensors"))
-        return (
-            f"wrote {', '.join(map(str, made))}\n"
-            f"next:  {typed('tfmdl.evaluation')} --workdir={self.path} --data_dir={job.config.data_dir} --split=val\n"
-            f"       tensorboard --logdir={self.path}"
-        )
+        next_ones = [f"{typed('tfmdl.evaluation')} --workdir={self.path} --data_dir={job.config.data_dir} --split=val"]
+        if job.config.tensorboard:
+            next_ones.append(f"tensorboard --logdir={self.path}")
+        return f"wrote {', '.join(map(str, made))}\nnext:  " + "\n       ".join(next_ones)
 
 
 def metric_variables(network: keras.Model) -> list[keras.Variable]:

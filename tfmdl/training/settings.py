@@ -1,16 +1,20 @@
 """From settings by the names of train.py's flags to the configuration of a run."""
 
+import dataclasses
 import os
+import shlex
 from collections.abc import Sequence
 
 from tfmdl import imported
 from tfmdl.architecture import Architecture
+from tfmdl.cli import typed
 from tfmdl.config import RunConfig
 from tfmdl.packs import read_trunk
 from tfmdl.sharing import OPTIONS
 from tfmdl.training import devices
 
 _OF_NETWORK = ("backbone", "width", "blocks_per_stage")
+_ASKED_OTHERWISE = ("domains", "architecture", "precision", "jit_compile")
 _OF_ARCHITECTURE = ("method", *_OF_NETWORK, *OPTIONS)
 
 
@@ -77,3 +81,30 @@ def configure(
         jit_compile=devices.use_xla(jit_compile),
         **settings,
     )
+
+
+def command(config: RunConfig) -> str:
+    """Returns the command of train.py that asks, on this machine, for `config`."""
+    architecture = config.architecture
+    asked = {
+        "domain": config.domains,
+        "method": architecture.method,
+        "recipe": config.recipe,
+        "image_size": config.image_size,
+        **{name: value for name, value in dataclasses.asdict(architecture.options).items() if value is not None},
+    }
+    if not architecture.network:  # one of Keras comes with the trunk
+        asked |= {name: getattr(architecture, name) for name in _OF_NETWORK}
+    if config.precision != devices.precision_policy("auto"):
+        asked["precision"] = config.precision
+    if config.jit_compile != devices.use_xla("auto"):
+        asked["jit_compile"] = "on" if config.jit_compile else "off"
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in (*asked, *_ASKED_OTHERWISE) and value != field.default:
+            asked[field.name] = value
+    return shlex.join([*typed("tfmdl.training").split(), *(f"--{name}={_told(asked[name])}" for name in asked)])
+
+
+def _told(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,174 +1,239 @@
 """What a run shows in TensorBoard."""
 
-import contextlib
-import errno
+import dataclasses
 import json
-from collections.abc import Iterator
+import shlex
+import time
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
 
-from tfmdl.data.records import naming
-from tfmdl.model import slot_and_owner
+from tfmdl import counts
+from tfmdl.cli import typed
+from tfmdl.data.pipeline import evaluation_images
+from tfmdl.dissection.kernels import distance, folded_kernels
+from tfmdl.domains import SHARED
+from tfmdl.evaluation.confusion import draw_confusion
+from tfmdl.evaluation.picture import draw_answers
+from tfmdl.sharing import OPTIONS
+from tfmdl.training.board import Board
+from tfmdl.training.events import EventsFile
+from tfmdl.training.history import History
+from tfmdl.training.pictures import draw_gates, draw_moved, pixels_of
+from tfmdl.training.run_folder import RunFolder
+from tfmdl.training.settings import command
+from tfmdl.training.setup import Job
+from tfmdl.training.steps import Steps
 
 IMAGES = 64
-CONFUSION_SIDE = 480
+FLUSH_SECONDS = 10.0
+STILL = 1e-6  # a kernel that has moved less has not
+
+# Columns of the table of runs: those that are shown unless others are asked for, then the rest.
+_SHOWN = ("domain", "method", *OPTIONS, "parameters", "seed")
+_OTHERS = ("trunk", "backbone", "recipe", "epochs", "batch_size", "learning_rate", "weight_decay", "image_size")
+_RESULTS = {"result/accuracy": "accuracy on val", "result/loss": "loss on val"}
 
 
-class TensorBoard:
-    """Writes scalars, the configuration, augmented images, confusion matrices and depthwise kernels.
+class TensorBoard(Board):
+    """Writes a run's command, settings and results, its numbers by step and by epoch, and a few pictures.
+
+    Pictures are drawn at the first epoch, at powers of two, and at the end.
 
     Args:
-        train_dir, val_dir: Folders of the events of training and of evaluation.
-        model: The `MultiDomainClassifier`.
-        profile_steps: First and last step to profile, or None.
+        job: What is trained, as it begins.
+        folder: Where it is trained.
+
+    Raises:
+        OSError: here and in all methods, if events cannot be written.
     """
 
-    def __init__(self, train_dir, val_dir, model, profile_steps=None):
-        self._model = model
-        self._train = EventsFile(train_dir)
-        self._val = EventsFile(val_dir)
-        self._profile_dir = str(train_dir)
-        self._profile_steps = profile_steps
+    mistakes = 24
+
+    def __init__(self, job: Job, folder: RunFolder):
+        self._job = job
+        self._workdir = folder.path
+        self._run = EventsFile(folder.path)
+        self._train = EventsFile(folder.train_events)
+        self._val = EventsFile(folder.val_events)
+        self._profile_dir = str(folder.train_events)
         self._profiling = False
+        self._history = History(folder.history)
+        self._start = {domain: _trained_kernels(job.model, domain) for domain in job.config.domains}
+        self._steps = Steps(job.network, job.recipe.batch_size, job.steps_per_epoch)
+        self._points = []
+        self._written = time.monotonic()
 
-    def configuration(self, described: dict) -> None:
-        """Writes the configuration as text and the numbers of parameters, once."""
-        counts = {}
-        for variable in self._model.variables:
-            owner = slot_and_owner(variable)[1]
-            if variable.trainable:
-                counts[owner] = counts.get(owner, 0) + int(np.prod(variable.shape))
+    def begin(self, step):
+        if step:
+            self._history.go_on(step)
+            return
+        with self._run.at(0):
+            tf.summary.text("about", self._about())
+            tf.summary.text("configuration", _block(_configuration(self._job)))
+            tf.summary.experimental.write_raw_pb(_columns().SerializeToString(), step=0)
+            workdir = self._workdir.absolute()
+            summary_v2.hparams(self._settings(), trial_id=f"{workdir.name} ({workdir.parent})")
         with self._train.at(0):
-            tf.summary.text("configuration", f"```\n{json.dumps(described, indent=1)}\n```")
-            for owner, count in counts.items():
-                tf.summary.scalar(f"trained_parameters/{owner}", count)
+            tf.summary.image("augmented_images", _augmented(self._job)[None])
 
-    def images(self, pipeline, preprocessing) -> None:
-        """Writes a grid of augmented images of the first training batch, once."""
-        batch = next(iter(pipeline.epoch(0)))
-        domains = [preprocessing[source.domain] for source in pipeline.sources]
-        mean, std = (
-            np.array([getattr(domain, name) for domain in domains], "float32")[batch["domain"].numpy()][:, None, None]
-            for name in ("mean", "std")
-        )
-        pixels = batch["image"].numpy() * std + mean
-        with self._train.at(0):
-            tf.summary.image("augmented_images", tile(np.clip(pixels[:IMAGES], 0, 1))[None])
+    def watched(self, batches):
+        return self._steps.watched(batches)
 
-    def before_step(self, step: int) -> None:
-        """Starts the profile where it is to start."""
-        if self._profile_steps and step == self._profile_steps[0]:
+    def before_step(self, step):
+        profile = self._job.config.profile_steps
+        if profile and step == profile[0]:
             tf.profiler.experimental.start(self._profile_dir)
             self._profiling = True
+        self._steps.before(step)
 
-    def after_step(self, step: int) -> None:
-        """Ends the profile where it is to end."""
-        if self._profiling and step >= self._profile_steps[1]:
+    def after_step(self, step, logs):
+        point = self._steps.after(step, logs)
+        if point:
+            self._points.append((step, point))
+        if self._profiling and step >= self._job.config.profile_steps[1]:
             self._end_profile()
+        if time.monotonic() - self._written > FLUSH_SECONDS:
+            self._write_points()
 
-    def epoch(self, line: dict, evaluations: dict, infos: dict, last: bool) -> None:
-        """Writes the numbers of an epoch; at the first, at powers of two and at the last epoch, the pictures.
+    def epoch(self, line, evaluations):
+        self._write_points()
+        epoch, step = line["epoch"], line["step"]
+        self._history.add(epoch, step, self._rows(evaluations))
+        with self._train.at(step):
+            for name in ("loss", "accuracy"):
+                tf.summary.scalar(f"by_epoch/{name}", line[f"train/{name}"])
+        if evaluations:
+            with self._val.at(step):
+                for name in ("loss", "accuracy"):
+                    tf.summary.scalar(f"by_epoch/{name}", line[f"val/{name}"])
+                self._write_domains(evaluations)
+        if epoch & (epoch - 1) == 0 and step < self._job.total_steps:
+            self._write_pictures(step, evaluations)
 
-        Raises:
-            OSError: as `EventsFile.at`.
-        """
-        with self._train.at(line["step"]):
-            for name in ("train/loss", "train/accuracy", "learning_rate", "images_per_second"):
-                tf.summary.scalar(name.removeprefix("train/"), line[name])
-            if last or line["epoch"] & (line["epoch"] - 1) == 0:
-                self._kernels()
-        if not evaluations:
-            return
-        with self._val.at(line["step"]):
-            tf.summary.scalar("loss", line["val/loss"])
-            tf.summary.scalar("accuracy", line["val/accuracy"])
-            for domain, evaluation in evaluations.items():
-                tf.summary.scalar(f"accuracy/{domain}", evaluation.accuracy)
-                tf.summary.scalar(f"loss/{domain}", evaluation.loss)
-                for layer, mean_gates in self._model.named_gates(evaluation.gates).items():
-                    for expert, gate in mean_gates.items():
-                        tf.summary.scalar(f"gates/{domain}/{layer}/{expert}", gate)
-                if last or line["epoch"] & (line["epoch"] - 1) == 0:
-                    picture = confusion_picture(evaluation.confusion)
-                    names = infos[domain].label_names
-                    description = f"row: true class, column: predicted; {names[0]} first, {names[-1]} last"
-                    tf.summary.image(f"confusion/{domain}", picture[None], description=description)
+    def end(self, step, evaluations):
+        self._write_pictures(step, evaluations, self._rows(evaluations) if self._job.recipe.goes_back else None)
+        if evaluations:
+            found = evaluations.values()
+            with self._run.at(step):
+                for tag, value in zip(
+                    _RESULTS, ([one.accuracy for one in found], [one.loss for one in found]), strict=True
+                ):
+                    tf.summary.scalar(tag, float(np.mean(value)))
 
-    def close(self) -> None:
-        """Ends a profile that is under way and closes the files."""
+    def close(self):
         if self._profiling:
             self._end_profile()
-        self._train.close()
-        self._val.close()
+        self._write_points()
+        for file in (self._run, self._train, self._val):
+            file.close()
 
     def _end_profile(self):
         tf.profiler.experimental.stop()
         self._profiling = False
 
-    def _kernels(self):
-        """Writes the depthwise kernels of the layers that the backbone has worth showing, one tile per channel."""
-        backbone = self._model.backbone
-        for conv in backbone.shown_convolutions():
-            for bank in conv.kernels:
-                for owner, variable in bank.variable_of.items():
-                    if variable.shape[-1] == 1:  # depthwise
-                        picture = kernels_picture(np.asarray(variable))
-                        tf.summary.image(f"depthwise/{backbone.name_of(conv)}/{owner}", picture[None])
+    def _write_points(self):
+        self._written = time.monotonic()
+        if self._points:
+            with self._train.at(self._points[-1][0]):
+                for step, point in self._points:
+                    for name, value in point.items():
+                        tf.summary.scalar(f"by_step/{name}", value, step=step)
+            self._points = []
 
+    def _write_domains(self, evaluations):
+        """Writes what several domains, or several experts, differ in."""
+        for domain, evaluation in evaluations.items():
+            if len(evaluations) > 1:
+                tf.summary.scalar(f"by_domain/accuracy/{domain}", evaluation.accuracy)
+                tf.summary.scalar(f"by_domain/loss/{domain}", evaluation.loss)
+            if evaluation.gates is not None:
+                means = evaluation.gates.mean(axis=0)
+                for expert, gate in zip(self._job.model.method.experts, means, strict=True):
+                    tf.summary.scalar(f"gates/{domain}/{expert}", gate)
 
-class EventsFile:
-    """A file of events in a folder that is made if it is not there.
+    def _write_pictures(self, step, evaluations, kept=None):
+        """Writes the pictures of the network as it is now; `kept` are rows that come behind those of the epochs."""
+        epochs = [*map(str, self._history.epochs), *(["kept"] if kept else [])]
 
-    Args:
-        folder: The folder.
+        def over_epochs(name):
+            return np.stack([*self._history.rows(name), *([kept[name]] if kept else [])])
 
-    Raises:
-        OSError: if it cannot be made or written.
-    """
+        model, infos = self._job.model, self._job.infos
+        moved = {}
+        for domain, kinds in self._start.items() if epochs else ():
+            for kind, layers in kinds.items():
+                values = over_epochs(f"moved/{domain}/{kind}")
+                # Of what several domains share, all have the same.
+                shown = [one for _, one in moved.values() if one.shape == values.shape and (one == values).all()]
+                if values.max() > STILL and not shown:
+                    moved[f"{domain}: {kind}"] = (list(layers), values)
+        if moved:
+            with self._train.at(step):
+                tf.summary.image("kernels_moved", pixels_of(draw_moved(epochs, moved))[None])
+        gates = {}
+        for domain, evaluation in evaluations.items() if epochs else ():
+            if evaluation.gates is not None:
+                values = over_epochs(f"gates/{domain}")
+                for index, expert in enumerate(model.method.experts):
+                    gates[f"{domain}: kernels of {expert}"] = (list(model.gated_layers()), values[..., index])
+        for source in self._job.val_sources:
+            domain, evaluation = source.domain, evaluations[source.domain]
+            names, told = infos[domain].label_names, f"{domain}, val"
+            with self._val.at(step):
+                confusion = draw_confusion(told, evaluation, names)
+                tf.summary.image(f"confusion/{domain}", pixels_of(confusion)[None])
+                if evaluation.wrong:
+                    images = evaluation_images(source, [answer.image_id for answer in evaluation.wrong])
+                    answers = [dataclasses.replace(one, image=images[one.image_id]) for one in evaluation.wrong]
+                    sheet = draw_answers(told, evaluation, answers, names)
+                    tf.summary.image(f"most_wrong/{domain}", pixels_of(sheet)[None])
+        if gates:
+            with self._val.at(step):
+                tf.summary.image("gates", pixels_of(draw_gates(epochs, gates))[None])
 
-    def __init__(self, folder):
-        self._folder = folder
-        self._others = set(self._files())
-        self._written = 0  # bytes that are known to hold whole records
-        with naming(self._folder):
-            self._writer = tf.summary.create_file_writer(str(folder))
+    def _rows(self, evaluations):
+        """Returns what the history has of the network as it is now."""
+        rows = {}
+        for domain, kinds in self._start.items():
+            now = folded_kernels(self._job.model, domain, kinds) if kinds else {}
+            for kind, start in kinds.items():
+                moved = [distance(now[kind][layer], kernel, kernel) for layer, kernel in start.items()]
+                rows[f"moved/{domain}/{kind}"] = np.array(moved)
+        for domain, evaluation in evaluations.items():
+            if evaluation.gates is not None:
+                rows[f"gates/{domain}"] = evaluation.gates
+        return rows
 
-    @contextlib.contextmanager
-    def at(self, step: int) -> Iterator[None]:
-        """Has `tf.summary` write here, as of `step`, while the context lasts; something must be written.
+    def _about(self):
+        """Returns, in Markdown, the command of the run, those that come next, and what it trains."""
+        config = self._job.config
+        rows = "".join(f"| {owner} | {count:,} |\n" for owner, count in _trained(self._job.model).items())
+        run = f"--workdir={config.workdir}"
+        evaluation = shlex.join([run, f"--data_dir={config.data_dir}", "--split=val"])
+        export = shlex.join([run, f"--export_dir={config.workdir.rstrip('/')}-served"])
+        next_ones = f"{typed('tfmdl.evaluation')} {evaluation}\n{typed('tfmdl.export')} {export}"
+        return (
+            f"### The run\n\n{_block(command(config))}\n\nThe same command goes on where it was stopped.\n\n"
+            f"### Next\n\n{_block(next_ones)}\n\n### What it trains\n\n| whose | parameters |\n|---|---|\n{rows}"
+        )
 
-        Raises:
-            OSError: if it could not be written. TensorFlow may drop what a full disk does not take, and say nothing.
-        """
-        with naming(self._folder), self._writer.as_default(step=step):
-            yield
-        (path,) = set(self._files()) - self._others
-        end = _end_of_records(path, self._written)
-        if end == self._written or end != path.stat().st_size:
-            raise OSError(errno.EIO, "TensorBoard's events were not written whole; is the disk full?", str(path))
-        self._written = end
-
-    def close(self) -> None:
-        """Closes the file."""
-        with naming(self._folder):
-            self._writer.close()
-
-    def _files(self):
-        return self._folder.glob("events.out.tfevents.*.v2")  # the profiler's have another end
-
-
-def _end_of_records(path, start):
-    """Returns where the last whole record of a TFRecord file ends; `start` is where one does."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        while True:
-            file.seek(start)
-            # A record is the length of its data in 8 bytes, a checksum of 4, the data, and a checksum of 4.
-            end = start + 8 + 4 + int.from_bytes(file.read(8), "little") + 4
-            if end > size:
-                return start
-            start = end
+    def _settings(self):
+        """Returns the run's columns in the table of runs."""
+        job = self._job
+        counted = counts.count(job.model)
+        settings = {
+            "domain": ", ".join(job.config.domains),
+            "trunk": job.trunk.base_domain if job.trunk else "",
+            "parameters": sum(counted.own.values()) + (0 if job.trunk else counted.shared),
+            "epochs": job.recipe.schedule.epochs,
+            **{name: getattr(job.recipe, name) for name in ("batch_size", "learning_rate", "weight_decay")},
+            **{name: getattr(job.config, name) for name in ("seed", "recipe", "image_size")},
+            **{name: getattr(job.config.architecture, name) for name in ("method", "backbone")},
+            **dataclasses.asdict(job.config.architecture.options),
+        }
+        return {name: value for name, value in settings.items() if value not in (None, "")}
 
 
 def tile(images: np.ndarray, border: int = 2) -> np.ndarray:
@@ -183,15 +248,54 @@ def tile(images: np.ndarray, border: int = 2) -> np.ndarray:
     return picture
 
 
-def kernels_picture(kernels: np.ndarray) -> np.ndarray:
-    """Returns depthwise kernels, (height, width, channels, 1), as one picture of tiles: zero is grey."""
-    channels = np.moveaxis(kernels, 2, 0)
-    largest = np.abs(channels).max(axis=(1, 2, 3), keepdims=True) + 1e-12
-    return tile(np.kron(0.5 + 0.5 * channels / largest, np.ones((1, 6, 6, 1))))
+def _augmented(job):
+    """Returns a grid of images of the first training batch, as the network sees them but for their statistics."""
+    batch = next(iter(job.pipeline.epoch(0)))
+    domains = [job.preprocessing[source.domain] for source in job.pipeline.sources]
+    mean, std = (
+        np.array([getattr(domain, name) for domain in domains], "float32")[batch["domain"].numpy()][:, None, None]
+        for name in ("mean", "std")
+    )
+    pixels = batch["image"].numpy() * std + mean
+    return tile(np.clip(pixels[:IMAGES], 0, 1))
 
 
-def confusion_picture(confusion: np.ndarray) -> np.ndarray:
-    """Returns a confusion matrix as a grey picture, each row by its share, dark where many images are."""
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    zoom = max(1, CONFUSION_SIDE // len(confusion))
-    return np.kron(1.0 - share, np.ones((zoom, zoom)))[..., None].astype("float32")
+def _trained_kernels(model, domain):
+    """Returns the kernels of the layers where something is trained, by kind and layer, as they are now."""
+    if not model.backbone.trainable_variables:
+        return {}
+    return {
+        kind: {layer: kernel.astype("float32") for layer, kernel in kernels.items() if kernel.any()}
+        for kind, kernels in folded_kernels(model, domain).items()
+        if any(kernel.any() for kernel in kernels.values())
+    }
+
+
+def _configuration(job):
+    described = job.describe()
+    if job.config.architecture.network:  # hundreds of steps
+        described["run"]["architecture"]["network"] = job.config.architecture.network.name
+    return json.dumps(described, indent=1)
+
+
+def _columns():
+    """Returns what all runs say of the table of runs, the same in each."""
+    names = {**dict.fromkeys(_SHOWN, True), **dict.fromkeys(_OTHERS, False)}
+    return summary.experiment_pb(
+        # TensorBoard shows those first that are said to differ.
+        [api_pb2.HParamInfo(name=name, differs=shown) for name, shown in names.items()],
+        [summary_v2.Metric(tag, display_name=name).as_proto() for tag, name in _RESULTS.items()],
+    )
+
+
+def _trained(model):
+    """Returns the numbers of trained parameters by owner."""
+    found = {}
+    for variable in model.trainable_variables:
+        owner = variable.path.rpartition("/")[2]
+        found[owner] = found.get(owner, 0) + int(np.prod(variable.shape))
+    return dict(sorted(found.items(), key=lambda item: item[0] != SHARED))
+
+
+def _block(text):
+    return f"```\n{text}\n```"
