@@ -131,7 +131,8 @@ def test_gates_are_in_tensorboard_at_each_evaluation(runs):
     history, _ = read_tensors(runs / "soft" / "train" / "history.safetensors")
     assert history["gates/tiny"].shape == (2, len(LAYERS), len(EXPERTS))
     np.testing.assert_allclose(history["gates/tiny"].sum(axis=-1), 1, atol=1e-5)
-    assert not [name for name in history if name.startswith("moved/") and history[name].any()]
+    assert not history["moved/tiny/depthwise"].any()  # of layers that do not mix: they are frozen
+    assert (history["moved/tiny/pointwise"][:, :-1] == 0).all() and history["moved/tiny/pointwise"][:, -1].all()
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(runs, copied):

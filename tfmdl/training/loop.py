@@ -43,7 +43,7 @@ def run(job: Job) -> None:
     with folder.locked():
         folder.claim(job.config, job.describe())  # not before: what cannot be run leaves no config.json behind
         progress = Progress(job.total_steps, job.recipe.schedule.epochs)
-        board = _board(job, folder)  # before the weights change: it shows how far they go
+        board = watching(job, folder)  # before the weights are those of a checkpoint: it shows how far they go
         state = folder.resume(job.network, progress.note)
         pipeline = feature_pipeline(job) if job.features and state.step < job.total_steps else job.pipeline
         evaluations = None
@@ -67,7 +67,8 @@ def run(job: Job) -> None:
         progress.note(folder.what_next(job))
 
 
-def _board(job, folder):
+def watching(job: Job, folder: RunFolder) -> Board:
+    """Returns what watches a run, before it begins or goes on: with its weights as they were at first."""
     if not job.config.tensorboard:
         return Board()
     # It brings along what draws its pictures, which a run without it does not wait for.
