@@ -1,4 +1,4 @@
-"""What TensorBoard's events cost a run: training with and without them, and the pictures of an epoch."""
+"""What TensorBoard's events cost a run: training with and without them, a step's share by itself, and pictures."""
 
 import tempfile
 import time
@@ -14,6 +14,7 @@ flags.DEFINE_integer("epochs", 1, "Epochs per turn.", lower_bound=1)
 common.define_size_flags()
 
 WITH, WITHOUT = "with events", "--tensorboard=false"
+STEPS = 200  # that an epoch is taken to have
 
 
 def job_on(data_dir, size, workdir, tensorboard):
@@ -69,8 +70,34 @@ def training(data_dir, size, epochs, tensorboard):
     return turn
 
 
+def around_steps(data_dir, size, tensorboard):
+    """Milliseconds of the processor per step for what is done around it, and at the end of an epoch but pictures.
+
+    Taking a batch that is ready is in it, with and without.
+    """
+    import tensorflow as tf
+
+    from tfmdl.training.batches import batches
+
+    job, folder = job_on(data_dir, size, tempfile.mkdtemp(), tensorboard)
+    _, board = loop_on(job, folder)
+    ready = next(iter(batches(job, job.pipeline, 0, 0)))
+    logs = {"loss": 1.0, "cross_entropy": 1.0, "accuracy": 0.5}
+    line = {"epoch": 3, "step": STEPS, "train/loss": 1.0, "train/accuracy": 0.5}
+
+    def turn():
+        started = time.process_time()
+        for step, _ in enumerate(board.watched(tf.data.Dataset.from_tensors(ready).repeat(STEPS)), 1):
+            board.before_step(step)
+            board.after_step(step, logs)
+        board.epoch(line, {})
+        return 1000 * (time.process_time() - started) / STEPS
+
+    return turn
+
+
 def pictures(data_dir, size):
-    """Seconds that the pictures of one epoch take."""
+    """Seconds of the processor that the pictures of one epoch take."""
     from tfmdl.training.loop import evaluate
 
     job, folder = job_on(data_dir, size, tempfile.mkdtemp(), True)
@@ -79,9 +106,9 @@ def pictures(data_dir, size):
     evaluations = evaluate(job, board.mistakes)
 
     def turn():
-        started = time.perf_counter()
+        started = time.process_time()
         board.end(loop.step, evaluations)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     return turn
 
@@ -98,9 +125,19 @@ def main(_):
             [Claim("training with TensorBoard's events against without", WITH, WITHOUT, 0.97)],
         )
         common.compare(
+            "board_step",
+            [
+                Contestant(f"around a step, {name}", partial(around_steps, folder, common.size(), name == WITH))
+                for name in (WITH, WITHOUT)
+            ],
+            [Claim("around a step, ms", f"around a step, {WITH}", None, 2)],
+            unit="ms",
+            less_is_better=True,
+        )
+        common.compare(
             "board_pictures",
-            [Contestant("pictures of an epoch", partial(pictures, folder, common.size()))],
-            [Claim("pictures of an epoch, s", "pictures of an epoch", None, 3)],
+            [Contestant("pictures", partial(pictures, folder, common.size()))],
+            [Claim("pictures of an epoch, s", "pictures", None, 3)],
             unit="s",
             less_is_better=True,
             rounds=min(FLAGS.rounds, 3),

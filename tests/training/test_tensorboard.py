@@ -97,26 +97,30 @@ def test_waiting_for_input_is_told_from_computing():
     network.compile("sgd", "mse", metrics=metrics, jit_compile=False)
 
     def slow(inputs, labels):
-        tf.py_function(lambda: time.sleep(0.05), [], [])
+        tf.py_function(lambda: time.sleep(0.2), [], [])
         return inputs, labels
 
-    def shares(batches):
+    def shares(batches, seconds):
         steps, found = Steps(network, 4, 5), []
-        around = AroundSteps(
-            lambda: steps.before(len(found) + 1), lambda logs: found.append(steps.after(len(found) + 1, logs))
-        )
+
+        def after(logs):
+            time.sleep(seconds)  # in place of a larger network
+            found.append(steps.after(len(found) + 1, logs))
+
+        around = AroundSteps(lambda: steps.before(len(found) + 1), after)
         network.fit(steps.watched(batches), verbose=0, shuffle=False, callbacks=[around])
         return [point["waiting_for_input"] for point in found[1:]]
 
     quick = tf.data.Dataset.from_tensors((tf.ones((4, 3)), tf.ones((4, 2)))).repeat(5)
-    waiting, computing = shares(quick.map(slow)), shares(quick)
+    waiting, computing = shares(quick.map(slow), 0), shares(quick, 0.2)
     assert len(waiting) == len(computing) == 4
     assert np.median(waiting) > 0.5 > np.median(computing)
 
 
 def test_the_run_tells_its_command_and_the_next(events, config):
     (text,) = (value.item().decode() for value in values(events["run"], "about").values())
-    assert command(config) in text
+    told = text.split("```")[1].replace("\\\n", " ")
+    assert shlex.split(told) == command(config)
     assert re.search(rf" --workdir={config.workdir} --data_dir={config.data_dir} --split=val\n.* --export_dir=", text)
     for owner in ("shared", "base", "tiny"):
         assert re.search(rf"^\| {owner} \| [1-9][\d,]* \|$", text, re.MULTILINE)
@@ -211,7 +215,7 @@ def test_a_command_asks_for_the_run_that_it_is_of(config, workdir, tmp_path):
         "    command.FLAGS(['', *flags])\n"
         "    print(json.dumps(command.config_of_flags().to_json()))"
     )
-    flags = [shlex.split(command(wanted))[2:] for wanted in (config, added)]
+    flags = [command(wanted)[2:] for wanted in (config, added)]
     said = subprocess.run([sys.executable, "-c", code, json.dumps(flags)], check=True, capture_output=True, text=True)
     found = [RunConfig.from_json(json.loads(line)) for line in said.stdout.splitlines()]
     assert found == [config, added]

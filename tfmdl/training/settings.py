@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Sequence
 
 from tfmdl import imported
@@ -83,8 +82,8 @@ def configure(
     )
 
 
-def command(config: RunConfig) -> str:
-    """Returns the command of train.py that asks, on this machine, for `config`."""
+def command(config: RunConfig) -> list[str]:
+    """Returns the words of the command of train.py that asks, on this machine, for `config`."""
     architecture = config.architecture
     asked = {
         "domain": config.domains,
@@ -103,7 +102,7 @@ def command(config: RunConfig) -> str:
         value = getattr(config, field.name)
         if field.name not in (*asked, *_ASKED_OTHERWISE) and value != field.default:
             asked[field.name] = value
-    return shlex.join([*typed("tfmdl.training").split(), *(f"--{name}={_told(asked[name])}" for name in asked)])
+    return [*typed("tfmdl.training").split(), *(f"--{name}={_told(value)}" for name, value in asked.items())]
 
 
 def _told(value):

@@ -22,9 +22,10 @@ class Steps:
     """
 
     def __init__(self, network: keras.Model, batch_size: int, steps_per_epoch: int):
-        self._network = network
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
+        # Traced, as op by op a schedule would take longer than all else here.
+        self._rate = tf.function(lambda: tf.convert_to_tensor(network.optimizer.learning_rate), autograph=False)
         self._every = max(1, steps_per_epoch // POINTS)
         self._before = None  # the last point of the epoch: how many steps it had, and the means over these
         self._traced = False  # the first step compiles the network: its time says nothing of the others
@@ -48,7 +49,7 @@ class Steps:
     def before(self, step: int) -> None:
         """The step that is the `step`th, from 1, begins."""
         if self._due(step):
-            self._learning_rate = float(keras.ops.convert_to_numpy(self._network.optimizer.learning_rate))
+            self._learning_rate = float(self._rate())
         self._began = time.perf_counter()
 
     def after(self, step: int, logs: dict[str, float]) -> dict[str, float]:

@@ -7,7 +7,9 @@ import time
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from tfmdl import counts
 from tfmdl.cli import typed
@@ -138,8 +140,7 @@ class TensorBoard(Board):
         if self._points:
             with self._train.at(self._points[-1][0]):
                 for step, point in self._points:
-                    for name, value in point.items():
-                        tf.summary.scalar(f"by_step/{name}", value, step=step)
+                    _write_numbers({f"by_step/{name}": value for name, value in point.items()}, step)
             self._points = []
 
     def _write_domains(self, evaluations):
@@ -160,38 +161,51 @@ class TensorBoard(Board):
         def over_epochs(name):
             return np.stack([*self._history.rows(name), *([kept[name]] if kept else [])])
 
-        model, infos = self._job.model, self._job.infos
-        moved = {}
-        for domain, kinds in self._start.items() if epochs else ():
-            for kind, layers in kinds.items():
-                values = over_epochs(f"moved/{domain}/{kind}")
-                # Of what several domains share, all have the same.
-                shown = [one for _, one in moved.values() if one.shape == values.shape and (one == values).all()]
-                if values.max() > STILL and not shown:
-                    moved[f"{domain}: {kind}"] = (list(layers), values)
+        moved = self._moved(over_epochs) if epochs else {}
         if moved:
             with self._train.at(step):
                 tf.summary.image("kernels_moved", pixels_of(draw_moved(epochs, moved))[None])
-        gates = {}
-        for domain, evaluation in evaluations.items() if epochs else ():
-            if evaluation.gates is not None:
-                values = over_epochs(f"gates/{domain}")
-                for index, expert in enumerate(model.method.experts):
-                    gates[f"{domain}: kernels of {expert}"] = (list(model.gated_layers()), values[..., index])
-        for source in self._job.val_sources:
-            domain, evaluation = source.domain, evaluations[source.domain]
-            names, told = infos[domain].label_names, f"{domain}, val"
-            with self._val.at(step):
-                confusion = draw_confusion(told, evaluation, names)
-                tf.summary.image(f"confusion/{domain}", pixels_of(confusion)[None])
-                if evaluation.wrong:
-                    images = evaluation_images(source, [answer.image_id for answer in evaluation.wrong])
-                    answers = [dataclasses.replace(one, image=images[one.image_id]) for one in evaluation.wrong]
-                    sheet = draw_answers(told, evaluation, answers, names)
-                    tf.summary.image(f"most_wrong/{domain}", pixels_of(sheet)[None])
+        gates = self._gates(over_epochs, evaluations) if epochs else {}
         if gates:
             with self._val.at(step):
                 tf.summary.image("gates", pixels_of(draw_gates(epochs, gates))[None])
+        for source in self._job.val_sources:
+            with self._val.at(step):
+                self._write_answers(source, evaluations[source.domain])
+
+    def _moved(self, over_epochs):
+        """Returns the panels of `draw_moved`, of kernels that have moved."""
+        panels = {}
+        for domain, kinds in self._start.items():
+            for kind, layers in kinds.items():
+                values = over_epochs(f"moved/{domain}/{kind}")
+                # What several domains share is in the panel of the first.
+                seen = any(np.array_equal(values, one) for _, one in panels.values())
+                if values.max() > STILL and not seen:
+                    panels[f"{domain}: {kind}"] = (list(layers), values)
+        return panels
+
+    def _gates(self, over_epochs, evaluations):
+        """Returns the panels of `draw_gates`, of domains that mix experts."""
+        model = self._job.model
+        layers = list(model.gated_layers())
+        return {
+            f"{domain}: kernels of {expert}": (layers, over_epochs(f"gates/{domain}")[..., index])
+            for domain, evaluation in evaluations.items()
+            if evaluation.gates is not None
+            for index, expert in enumerate(model.method.experts)
+        }
+
+    def _write_answers(self, source, evaluation):
+        """Writes what a domain's classes are taken for, and the images that are most wrong."""
+        names, told = self._job.infos[source.domain].label_names, f"{source.domain}, val"
+        confusion = draw_confusion(told, evaluation, names)
+        tf.summary.image(f"confusion/{source.domain}", pixels_of(confusion)[None])
+        if evaluation.wrong:
+            images = evaluation_images(source, [answer.image_id for answer in evaluation.wrong])
+            answers = [dataclasses.replace(one, image=images[one.image_id]) for one in evaluation.wrong]
+            sheet = draw_answers(told, evaluation, answers, names)
+            tf.summary.image(f"most_wrong/{source.domain}", pixels_of(sheet)[None])
 
     def _rows(self, evaluations):
         """Returns what the history has of the network as it is now."""
@@ -215,7 +229,7 @@ class TensorBoard(Board):
         export = shlex.join([run, f"--export_dir={config.workdir.rstrip('/')}-served"])
         next_ones = f"{typed('tfmdl.evaluation')} {evaluation}\n{typed('tfmdl.export')} {export}"
         return (
-            f"### The run\n\n{_block(command(config))}\n\nThe same command goes on where it was stopped.\n\n"
+            f"### The run\n\n{_block(_on_lines(command(config)))}\n\nThe same command goes on where it was stopped.\n\n"
             f"### Next\n\n{_block(next_ones)}\n\n### What it trains\n\n| whose | parameters |\n|---|---|\n{rows}"
         )
 
@@ -246,6 +260,14 @@ def tile(images: np.ndarray, border: int = 2) -> np.ndarray:
         top, left = index // columns * (height + border), index % columns * (width + border)
         picture[top : top + height, left : left + width] = image
     return picture
+
+
+def _write_numbers(values, step):
+    """Writes numbers by tag as `tf.summary.scalar` does, all at once: one by one they take as long each."""
+    written = Summary()
+    for tag, value in values.items():
+        written.MergeFrom(scalar_pb(tag, value))
+    tf.summary.experimental.write_raw_pb(written.SerializeToString(), step=step)
 
 
 def _augmented(job):
@@ -295,6 +317,16 @@ def _trained(model):
         owner = variable.path.rpartition("/")[2]
         found[owner] = found.get(owner, 0) + int(np.prod(variable.shape))
     return dict(sorted(found.items(), key=lambda item: item[0] != SHARED))
+
+
+def _on_lines(words):
+    """Returns a command on lines that need no scrolling, as a shell takes it."""
+    lines = [[]]
+    for word in map(shlex.quote, words):
+        if lines[-1] and len(" ".join([*lines[-1], word])) > 100:
+            lines.append([])
+        lines[-1].append(word)
+    return " \\\n  ".join(map(" ".join, lines))
 
 
 def _block(text):
