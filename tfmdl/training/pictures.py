@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from tfmdl.evaluation.picture import any_script
@@ -36,8 +36,9 @@ def draw_gates(epochs: Sequence[str], panels: dict[str, tuple[Sequence[str], np.
         epochs: What they are called.
         panels: By title, the names of the layers, and the gates, (epochs, layers), in 0..1.
     """
-    # By the root: what other experts have is a few hundredths.
-    return _draw_maps("mean gates", epochs, panels, PowerNorm(0.5, 0, 1), "magma_r")
+    percent = {name: (layers, 100 * values) for name, (layers, values) in panels.items()}
+    # A domain begins with its own kernels, but for a hundredth: what is seen is how the others' become more, or less.
+    return _draw_maps("mean gates in %", epochs, percent, LogNorm(0.1, 100, clip=True), "magma_r", "{:.1f}")
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
@@ -49,7 +50,7 @@ def pixels_of(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def _draw_maps(title, epochs, panels, norm, colours):
+def _draw_maps(title, epochs, panels, norm, colours, number="{:.2f}"):
     rows = max(len(layers) for layers, _ in panels.values())
     width = NAMES + len(panels) * min(PANEL, max(2.0, len(epochs) * CELL)) + SCALE
     # The panels of one row of layers name these once.
@@ -63,20 +64,19 @@ def _draw_maps(title, epochs, panels, norm, colours):
         panel.set_title(name, fontsize=9, parse_math=False)
         named = not same or panel is axes[0]
         panel.set_yticks(range(len(layers)), layers if named else [""] * len(layers), fontsize=7, parse_math=False)
-        places = range(len(epochs) - 1, -1, -(-len(epochs) // MOST_NUMBERS))  # the last one at any rate
+        places = range(len(epochs) - 1, -1, -len(epochs) // MOST_NUMBERS)  # the last one at any rate
         panel.set_xticks(places, [epochs[place] for place in places], fontsize=7)
         panel.set_xlabel("epoch", fontsize=8)
         panel.tick_params(length=2)
         if len(epochs) <= MOST_NUMBERS:
-            _write_numbers(panel, values, norm, shown.get_cmap())
+            _write_numbers(panel, values, norm, shown.get_cmap(), number)
     figure.colorbar(shown, ax=list(axes), fraction=0.03, pad=0.01).ax.tick_params(labelsize=7)
     return figure
 
 
-def _write_numbers(panel, values, norm, colours):
+def _write_numbers(panel, values, norm, colours, number):
     for epoch, row in enumerate(values):
         for layer, value in enumerate(row):
             red, green, blue, _ = colours(norm(value))
             ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
-            told = f"{value:.2f}" if value < 9.995 else f"{value:.0f}"
-            panel.text(epoch, layer, told, ha="center", va="center", fontsize=6, color=ink)
+            panel.text(epoch, layer, number.format(value), ha="center", va="center", fontsize=6, color=ink)

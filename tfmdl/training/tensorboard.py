@@ -33,8 +33,11 @@ FLUSH_SECONDS = 10.0
 STILL = 1e-6  # a kernel that has moved less has not
 
 # Columns of the table of runs: those that are shown unless others are asked for, then the rest.
-_SHOWN = ("domain", "method", *OPTIONS, "parameters", "seed")
-_OTHERS = ("trunk", "backbone", "recipe", "epochs", "batch_size", "learning_rate", "weight_decay", "image_size")
+_KINDS_OF_OPTIONS = {name: option.metadata["kind"] for name, option in OPTIONS.items()}
+_SHOWN = {"domain": str, "method": str, **_KINDS_OF_OPTIONS, "parameters": int, "seed": int}
+_NUMBERS = ("epochs", "batch_size", "learning_rate", "weight_decay", "image_size")
+_OTHERS = {**dict.fromkeys(("trunk", "backbone", "recipe"), str), **dict.fromkeys(_NUMBERS, float)}
+_TYPES = {str: api_pb2.DATA_TYPE_STRING, bool: api_pb2.DATA_TYPE_BOOL}
 _RESULTS = {"result/accuracy": "accuracy on val", "result/loss": "loss on val"}
 
 
@@ -302,10 +305,12 @@ def _configuration(job):
 
 def _columns():
     """Returns what all runs say of the table of runs, the same in each."""
-    names = {**dict.fromkeys(_SHOWN, True), **dict.fromkeys(_OTHERS, False)}
     return summary.experiment_pb(
-        # TensorBoard shows those first that are said to differ.
-        [api_pb2.HParamInfo(name=name, differs=shown) for name, shown in names.items()],
+        [
+            # TensorBoard shows those first that are said to differ.
+            api_pb2.HParamInfo(name=name, type=_TYPES.get(kind, api_pb2.DATA_TYPE_FLOAT64), differs=name in _SHOWN)
+            for name, kind in (_SHOWN | _OTHERS).items()
+        ],
         [summary_v2.Metric(tag, display_name=name).as_proto() for tag, name in _RESULTS.items()],
     )
 
