@@ -130,14 +130,12 @@ def main(_):
                 Contestant(f"around a step, {name}", partial(around_steps, folder, common.size(), name == WITH))
                 for name in (WITH, WITHOUT)
             ],
-            [Claim("around a step, ms", f"around a step, {WITH}", None, 2)],
             unit="ms",
             less_is_better=True,
         )
         common.compare(
             "board_pictures",
             [Contestant("pictures", partial(pictures, folder, common.size()))],
-            [Claim("pictures of an epoch, s", "pictures", None, 3)],
             unit="s",
             less_is_better=True,
             rounds=min(FLAGS.rounds, 3),

@@ -81,7 +81,8 @@ class Steps:
         }
         if self._timed:
             point["images_per_second"] = self._timed * self._batch_size / self._took
-            point["waiting_for_input"] = self._waited / self._took
+            if self._came:
+                point["waiting_for_input"] = self._waited / self._took
             self._waited, self._took, self._timed = 0.0, 0.0, 0
         return point
 
