@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import run_command
 from full_disk import files_of_at_most
 from made import ARCHITECTURE, NUM_CLASSES, PAIR, SIZES, label_names, make_runs, moved, preprocessing
 
+from faults.commands import run_command
 from tfmdl import export as exporting
 from tfmdl.cli import report_errors
 from tfmdl.data.records import DatasetInfo
