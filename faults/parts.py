@@ -41,7 +41,7 @@ def run(
     asked = f"--cases={cases}{every}" if case is None else f"--kind={kinds[0]} --case={case}"
     report = Report(part, seed, asked, module.COLUMNS)
     stage = Stage(workdir)
-    total = sum(weights[kind] for kind in kinds)
+    total = sum(weights[kind] for kind in kinds) or 1
     shares = {kind: max(1, math.ceil(cases * weights[kind] / total)) for kind in kinds}
     # In turns, so that a campaign that ends early has cases of all kinds.
     turns = sorted(
