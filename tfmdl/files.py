@@ -136,7 +136,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno is None:  # one of ours says all in its text
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 

@@ -109,7 +109,7 @@ def cuts(deed, folder):
     left = folder / "left"
     for number, operation in enumerate(done, 1):
         disk.play(operation)
-        for draw in range(6):
+        for draw in range(16):
             shutil.rmtree(left, ignore_errors=True)
             left.mkdir()
             disk.left(left, random.Random(draw) if draw else None)
