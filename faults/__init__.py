@@ -14,7 +14,7 @@ it finds is mended, and kept as a test; tests/faults/ runs a small share of it.
     inputs.py      the campaign of inputs
 
     commands.py    commands as forks of a process that has imported TensorFlow; the tests run theirs so, too
-    watched.c      preloaded into a command: counts its file operations, and at one kills it, fails it, or writes a trace
+    watched.c      preloaded into a command: counts its file operations, at one kills it or fails it, writes a trace
     watched.py     what is watched, and what happens; reads traces
     power.py       what a disk holds after a power cut, by a trace
     scenes.py      commands at work in a folder: which, what they begin with, what must be the same at the end
