@@ -20,16 +20,18 @@ def define_flags():
 
 
 def main(argv):
-    from faults import inputs, parts
-    from faults.kinds import KINDS
-
     part = " ".join(argv[1:])
     if part not in CASES:
         raise ValueError(f"expected one campaign of {', '.join(CASES)}; received {part or 'none'}")
     if not FLAGS.workdir:
         raise ValueError("--workdir: name a folder")
-    known = list(KINDS if part == "inputs" else parts.kinds_of(part))
-    kinds = FLAGS.kind or known
+    if part == "inputs":
+        from faults.kinds import KINDS as known
+    else:
+        from faults import parts  # which imports TensorFlow
+
+        known = parts.kinds_of(part)
+    kinds = FLAGS.kind or list(known)
     for kind in kinds:
         if kind not in known:
             raise ValueError(f"--kind must be of {', '.join(known)}; received {kind!r}")
@@ -37,6 +39,8 @@ def main(argv):
         raise ValueError("--case is of one --kind")
     workdir, cases = pathlib.Path(FLAGS.workdir).absolute(), FLAGS.cases or CASES[part]
     if part == "inputs":
+        from faults import inputs
+
         report = inputs.run(workdir, FLAGS.seed, cases, kinds, FLAGS.case)
     else:
         report = parts.run(part, workdir, FLAGS.seed, cases, kinds, FLAGS.case, FLAGS.minutes)

@@ -28,7 +28,7 @@ class Report:
 
     def count(self, kind: str, number: int, told: str, result: str, why: str, counts: dict[str, int]) -> None:
         """Counts a case; `result` is "defect" where it is one, and `counts` are added to the kind's row."""
-        row = self.rows.setdefault(kind, Counter())
+        row = self.rows.setdefault(kind, Counter(dict.fromkeys(self.columns, 0)))
         row.update({"tried": 1, **counts})
         self._digest.update(f"{kind} {number} {result} {told}\n".encode())
         if result == "defect":
