@@ -27,8 +27,10 @@ def convert(config: ConvertConfig) -> None:
         # Imported here: TensorFlow takes seconds, and most faults of a plan are told without it.
         from data_prep.build import build_domain
         from data_prep.existing import is_whole
+        from data_prep.workspace import tidy
 
         if is_whole(plan, config):
+            tidy(config.output_dir, domain)
             print(f"{domain}: already whole in {config.output_dir / domain}, skipped")
         else:
             build_domain(plan, config)

@@ -42,14 +42,23 @@ def verify(data_dir: pathlib.Path, domains: Sequence[str], workers: int) -> bool
     whole = True
     for domain in domains or known:
         started = time.monotonic()
-        try:
-            info, hashed = DatasetInfo.load_hashed(data_dir, domain)
-        except ValueError as error:
+        replaced = True
+        while replaced:
+            place = _identity(data_dir / domain)
+            try:
+                info, hashed = DatasetInfo.load_hashed(data_dir, domain)
+                faults = _faults(data_dir / domain, info, workers)
+            except (ValueError, OSError) as error:
+                info, faults = None, [error]
+            # A conversion may have put another domain in its place: then these are not its faults.
+            replaced = faults and place != _identity(data_dir / domain)
+        if info is None:
+            if isinstance(faults[0], OSError):
+                raise faults[0]
             print(printable(f"{domain}  1 fault"), flush=True)
-            print(printable(f"  {error}"), file=sys.stderr)
+            print(printable(f"  {faults[0]}"), file=sys.stderr)
             whole = False
             continue
-        faults = _faults(data_dir / domain, info, workers)
         total = sum(split.num_examples for split in info.splits.values())
         counts = "  ".join(f"{name} {split.num_examples:,}" for name, split in info.splits.items())
         verdict = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}" if faults else "ok"
@@ -63,6 +72,14 @@ def verify(data_dir: pathlib.Path, domains: Sequence[str], workers: int) -> bool
             print(f"  {domain}: and {len(faults) - _SHOWN_FAULTS} more", file=sys.stderr)
         whole = whole and not faults
     return whole
+
+
+def _identity(folder: pathlib.Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _faults(folder: pathlib.Path, info: DatasetInfo, workers: int) -> list[str]:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 
 from data_prep.plan import DataError
+from tfmdl import files
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def building(output_dir: pathlib.Path, domain: str) -> Iterator[pathlib.Path]:
     Raises:
         DataError: if another process is building the same domain.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
+    files.make_folder(output_dir)
     with _locked(output_dir / f".{domain}.lock", domain):
         try:
             _clean_up(output_dir, domain)
@@ -36,6 +37,14 @@ def building(output_dir: pathlib.Path, domain: str) -> Iterator[pathlib.Path]:
             yield partial
             _put_in_place(partial, output_dir / domain)
         finally:
+            _clean_up(output_dir, domain)
+
+
+def tidy(output_dir: pathlib.Path, domain: str) -> None:
+    """Removes what a killed run has left beside a domain that is whole, unless another process is at work on it."""
+    lock = output_dir / f".{domain}.lock"
+    if lock.exists() or any(_left(output_dir, domain, kind) for kind in ("old", "partial")):
+        with contextlib.suppress(DataError), _locked(lock, domain):
             _clean_up(output_dir, domain)
 
 
@@ -49,20 +58,13 @@ def _locked(path: pathlib.Path, domain: str) -> Iterator[None]:
             except BlockingIOError:
                 raise DataError(f"{domain}: another process is building it, by its lock {path}") from None
             # The file may have been removed by its last holder since it was opened: then it locks nothing.
-            if not _is_at(lock, path):
+            if not files.is_at(lock, path):
                 continue
             try:
                 yield
             finally:
                 path.unlink()
             return
-
-
-def _is_at(file, path: pathlib.Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _made(output_dir: pathlib.Path, domain: str, kind: str) -> pathlib.Path:
@@ -76,10 +78,13 @@ def _left(output_dir: pathlib.Path, domain: str, kind: str) -> list[pathlib.Path
 
 
 def _put_in_place(partial: pathlib.Path, final: pathlib.Path) -> None:
+    # Before it has its name: a power cut must not leave a domain whose records are not there.
+    files.flush_all(partial)
     if final.exists():
         # Until the next line is done, a kill leaves the old domain aside, and `_clean_up` brings it back.
         os.rename(final, _made(final.parent, final.name, "old") / final.name)
     os.rename(partial, final)
+    files.flush(final.parent)
 
 
 def _clean_up(output_dir: pathlib.Path, domain: str) -> None:

@@ -1,4 +1,4 @@
-"""Fault campaigns: the project given what it must not break on, for as long as one likes; `python -m faults inputs`.
+"""Fault campaigns: the project given what it must not break on, for as long as one likes; `python -m faults PART`.
 
 They stand beside benchmarks/, and not in tests/: a test takes seconds, says yes or no, and is run at every change. A
 campaign takes as long as it is told, states its seed, looks for what nobody has thought of, and writes a report. What
@@ -12,4 +12,15 @@ it finds is mended, and kept as a test; tests/faults/ runs a small share of it.
     workers.py     cases in a process of their own, within bounds of time and memory
     report.py      what came of it, as JSON and as a table
     inputs.py      the campaign of inputs
+
+    commands.py    commands as forks of a process that has imported TensorFlow; the tests run theirs so, too
+    watched.c      preloaded into a command: counts its file operations, at one kills it or fails it, writes a trace
+    watched.py     what is watched, and what happens; reads traces
+    power.py       what a disk holds after a power cut, by a trace
+    scenes.py      commands at work in a folder: which, what they begin with, what must be the same at the end
+    stage.py       where scenes are played
+    kills.py       commands that are killed
+    disks.py       disks that fail, power that is cut
+    pairs.py       two commands in one folder at once
+    parts.py       what these three have in common: shares of cases, the loop, the report
 """

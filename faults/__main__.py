@@ -1,4 +1,4 @@
-"""Gives the project what it must not break on: python -m faults inputs --seed=0 --cases=10000 --workdir=DIR."""
+"""Gives the project what it must not break on: python -m faults inputs|kills|disks|pairs --seed=0 --workdir=DIR."""
 
 import pathlib
 
@@ -7,36 +7,45 @@ from absl import flags
 from tfmdl import cli
 
 FLAGS = flags.FLAGS
+CASES = {"inputs": 10_000, "kills": 100, "disks": 100_000, "pairs": 100}
 
 
 def define_flags():
-    from faults.kinds import KINDS
-
     flags.DEFINE_string("workdir", None, "Folder for the report, and for the files of cases that are defects.")
     flags.DEFINE_integer("seed", 0, "Of all cases.")
-    flags.DEFINE_integer("cases", 10_000, "How many, over all kinds.", lower_bound=1)
-    flags.DEFINE_list("kind", [], f"Kinds of input, all by default: {', '.join(KINDS)}.")
+    flags.DEFINE_integer("cases", None, f"How many, over all kinds; by default {CASES}.", lower_bound=1)
+    flags.DEFINE_list("kind", [], "Kinds of input or of command, all by default; a wrong one lists them.")
     flags.DEFINE_integer("case", None, "The one case to run again, of the one --kind; its files are kept.")
+    flags.DEFINE_float("minutes", 0.0, "Of kills, disks and pairs: begin no case after so many; 0: begin all.")
 
 
 def main(argv):
-    from faults.inputs import run
-    from faults.kinds import KINDS
-
-    if argv[1:] != ["inputs"]:
-        raise ValueError(f"expected one campaign: inputs; received {' '.join(argv[1:]) or 'none'}")
+    part = " ".join(argv[1:])
+    if part not in CASES:
+        raise ValueError(f"expected one campaign of {', '.join(CASES)}; received {part or 'none'}")
     if not FLAGS.workdir:
         raise ValueError("--workdir: name a folder")
-    kinds = FLAGS.kind or list(KINDS)
+    if part == "inputs":
+        from faults.kinds import KINDS as known
+    else:
+        from faults import parts  # which imports TensorFlow
+
+        known = parts.kinds_of(part)
+    kinds = FLAGS.kind or list(known)
     for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"--kind must be of {', '.join(KINDS)}; received {kind!r}")
+        if kind not in known:
+            raise ValueError(f"--kind must be of {', '.join(known)}; received {kind!r}")
     if FLAGS.case is not None and len(kinds) != 1:
         raise ValueError("--case is of one --kind")
-    workdir = pathlib.Path(FLAGS.workdir).absolute()
-    tally = run(workdir, FLAGS.seed, FLAGS.cases, kinds, FLAGS.case)
-    print(f"\n{tally.table()}\n\nreport in {workdir}; again: {tally.again}")
-    return 1 if tally.defects else 0
+    workdir, cases = pathlib.Path(FLAGS.workdir).absolute(), FLAGS.cases or CASES[part]
+    if part == "inputs":
+        from faults import inputs
+
+        report = inputs.run(workdir, FLAGS.seed, cases, kinds, FLAGS.case)
+    else:
+        report = parts.run(part, workdir, FLAGS.seed, cases, kinds, FLAGS.case, FLAGS.minutes)
+    print(f"\n{report.table()}\n\nreport in {workdir}; again: {report.again}")
+    return 1 if report.defects else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from full_disk import files_of_at_most
 from safetensors.numpy import save_file
 
-from tfmdl.files import fingerprint, read_json, read_tensors, write_json, write_tensors
+from tfmdl.files import fingerprint, naming, read_json, read_tensors, write_json, write_tensors
 
 TENSORS = {"b": np.arange(6, dtype="float32").reshape(2, 3), "a": np.array(0.5, "float32"), "c": np.zeros(0, "uint8")}
 HEADER = {"kind": "pack", "label_names": ["stop", "grün"], "accuracy": 0.5}
@@ -106,3 +106,8 @@ def test_what_is_no_json_object_is_named(content, tmp_path):
     with pytest.raises(ValueError, match=f"^{path}: ") as caught:
         read_json(path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_error_that_says_all_in_its_text_keeps_it(tmp_path):
+    with pytest.raises(OSError, match="^1: exists already$"), naming(tmp_path / "1"):
+        raise FileExistsError("1: exists already")

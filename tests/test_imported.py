@@ -5,10 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
-from commands import run_command
 from small_keras import keras_model
 
 import tfmdl
+from faults.commands import run_command
 from tfmdl import imported, packs, pretrained
 from tfmdl.config import load_config
 from tfmdl.training.settings import configure

@@ -65,6 +65,7 @@ DATA_PREP_MAY_IMPORT = (
     "tfmdl.quiet",
     "tfmdl.cli",
     "tfmdl.domains",
+    "tfmdl.files",
     "tfmdl.outside",
     "tfmdl.data.records",
     "tfmdl.dissection.broden",

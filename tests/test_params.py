@@ -5,10 +5,10 @@ import functools
 import math
 
 import pytest
-from commands import run_command
 from small_budgets import make_budgets
 from small_network import small
 
+from faults.commands import run_command
 from tfmdl.architecture import Architecture
 from tfmdl.counts import count, count_plain_resnet26
 from tfmdl.domains import DECATHLON

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from commands import run_command
 
+from faults.commands import run_command
 from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.evaluation.decathlon import read_percentages

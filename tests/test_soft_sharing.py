@@ -7,12 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-from commands import run_command
 from small_domains import SIZES, write_domain
 from small_network import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from faults.commands import run_command
 from tfmdl.architecture import Architecture
 from tfmdl.cli import table_console
 from tfmdl.config import RunConfig, load_config

@@ -1,7 +1,8 @@
 """Files that are whole or not there (text, JSON, tensors), and locks on folders that one process at a time may write.
 
-What is written here is written aside, flushed to the disk and renamed into place: a kill, or a full disk, leaves the
-file that was there before. Files of tensors hold a hash over all of their bytes.
+What is written here is written aside, flushed to the disk and renamed into place, and so is the name: a kill, a full
+disk or a power cut leaves the file that was there before, and what was written earlier is there, too. Files of tensors
+hold a hash over all of their bytes.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import pathlib
 import re
 import warnings
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 from safetensors import SafetensorError
@@ -33,22 +35,76 @@ _MAX_HEADER_BYTES = 100_000_000  # as safetensors has it
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes a file aside and renames it into place, in a folder that is made if it is not there.
 
+    Processes that write the same file do so one after the other.
+
     Raises:
         OSError: if it cannot be written, naming it; what was there before is still there then, and nothing else.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(path.name + ".partial")
-    try:
-        with naming(path), open(partial, "wb") as file:
+    with naming(path), _alone_with(partial) as file:
+        try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+            os.replace(partial, path)
+        except BaseException:  # a signal, too
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+    flush(path.parent)
+
+
+@contextlib.contextmanager
+def _alone_with(path):
+    """Gives a file to write that no other process has, and that is empty."""
+    while True:
+        with open(path, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Another may have renamed it since it was opened: what it wrote is in place, and not to be touched.
+            if not is_at(file, path):
+                continue
+            file.truncate(0)
+            yield file
+            return
+
+
+def is_at(file: IO, path: str | os.PathLike) -> bool:
+    """Returns whether an open file is the one that a path names now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Makes a folder, and those that it lies in, if they are not there; a power cut leaves what it returned from."""
+    path = pathlib.Path(path)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        flush(folder.parent)
+
+
+def flush(path: str | os.PathLike) -> None:
+    """Has a file's content, or the names in a folder, on the disk when it returns.
+
+    Raises:
+        OSError: if it cannot be done, naming it.
+    """
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def flush_all(folder: str | os.PathLike) -> None:
+    """Does as `flush` for a folder and all that is in it."""
+    for path in (*pathlib.Path(folder).rglob("*"), folder):
+        flush(path)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -80,7 +136,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno is None:  # one of ours says all in its text
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -180,7 +236,7 @@ def locked(folder: str | os.PathLike, what: str) -> Iterator[None]:
         ValueError: if another process has it.
     """
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with open(folder / _LOCK_FILE, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -66,10 +66,8 @@ def write_packs(
     with locked(workdir, "import"):
         fingerprint = write_trunk(pathlib.Path(workdir, TRUNK_FILE), model, base, preprocessing)
         for domain, label_names in domains.items():
-            path = pack_path(workdir, domain)
-            path.parent.mkdir(exist_ok=True)
             write_pack(
-                path,
+                pack_path(workdir, domain),
                 model,
                 domain,
                 label_names=label_names,

@@ -8,11 +8,11 @@ import tarfile
 
 import numpy as np
 import pytest
-from commands import run_command
 from PIL import Image
 
 from data_prep.config import ConvertConfig
 from data_prep.conversion import convert
+from faults.commands import run_command
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SPLIT_SIZES = {"train": 9, "val": 4, "test": 3}

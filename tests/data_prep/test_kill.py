@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from reading import shard_bytes
 
 from data_prep.plan import DataError
-from data_prep.workspace import building
+from data_prep.workspace import building, tidy
 from tfmdl.data.records import converted_domains
 
 
@@ -119,3 +119,14 @@ def test_a_domain_that_was_being_replaced_comes_back(tmp_path):
     except KeyboardInterrupt:
         pass
     assert os.listdir(tmp_path) == ["left"] and os.listdir(tmp_path / "left") == ["whole"]
+
+
+def test_what_a_kill_left_beside_a_whole_domain_goes_unless_it_is_at_work(tmp_path):
+    for path in ("left/whole", ".left.old-x/left/whole", ".left.partial-x/half", ".left.lock", ".right.lock"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    with building(tmp_path, "right"):
+        tidy(tmp_path, "right")
+        assert any(path.name.startswith(".right.partial-") for path in tmp_path.iterdir())
+    tidy(tmp_path, "left")
+    assert sorted(os.listdir(tmp_path)) == ["left", "right"] and os.listdir(tmp_path / "left") == ["whole"]

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from reading import read_split
 
+from data_prep import verification
 from data_prep.progress import progress_line
 from data_prep.verification import verify
 from tfmdl.data.records import DatasetInfo, serialize_example
@@ -143,3 +144,17 @@ def test_info_survives_a_round_trip(records):
     info.save(records / "left")
     assert DatasetInfo.load(records, "left") == info
     assert dataclasses.replace(info, name="other").fingerprint != info.fingerprint
+
+
+def test_a_domain_that_is_replaced_meanwhile_is_read_again(decathlon, records, convert_here, monkeypatch, capsys):
+    other = convert_here(decathlon.root, "other", domains=("left",), seed=1)
+    faults, swapped = verification._faults, []
+
+    def meanwhile(folder, info, workers):
+        if not swapped:
+            swapped.append(folder.rename(records / ".old"))
+            (other / "left").rename(folder)
+        return faults(folder, info, workers)
+
+    monkeypatch.setattr(verification, "_faults", meanwhile)
+    assert verify(records, ["left"], 1), capsys.readouterr().err

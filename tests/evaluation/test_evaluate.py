@@ -8,10 +8,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from commands import run_command
 from small_domains import CLASSES, SIZES
 from small_network import small
 
+from faults.commands import run_command
 from tfmdl.cli import table_console
 from tfmdl.config import RunConfig
 from tfmdl.data.preprocessing import Preprocessing

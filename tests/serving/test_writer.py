@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import run_command
 from full_disk import files_of_at_most
 from made import ARCHITECTURE, NUM_CLASSES, PAIR, SIZES, label_names, make_runs, moved, preprocessing
 
+from faults.commands import run_command
 from tfmdl import export as exporting
 from tfmdl.cli import report_errors
 from tfmdl.data.records import DatasetInfo
@@ -24,7 +24,7 @@ from tfmdl.serving.assets import MANIFEST
 from tfmdl.serving.limits import RULES
 from tfmdl.serving.samples import samples_of
 from tfmdl.serving.source import from_export, from_runs
-from tfmdl.serving.versions import GRAPH, newest, prune, versions_of
+from tfmdl.serving.versions import GRAPH, aside, new_version, newest, prune, versions_of
 from tfmdl.serving.writer import Options, write_export
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -376,3 +376,23 @@ def test_the_command_names_what_is_wrong(runs, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             exporting.export(SimpleNamespace(**unset | given))
+
+
+# Killed, and two at once
+
+
+def test_the_next_export_removes_what_a_killed_one_left_and_leaves_what_is_at_work(tmp_path):
+    (tmp_path / ".partial-killed" / "7").mkdir(parents=True)
+    with aside(tmp_path, ".partial-") as other, new_version(tmp_path) as (written, _):
+        (written / GRAPH).touch()
+        assert other.is_dir() and not (tmp_path / ".partial-killed").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_of_two_exports_at_once_the_later_one_is_refused_in_one_line(tmp_path):
+    with pytest.raises(FileExistsError, match="another export has made it meanwhile"), new_version(tmp_path) as one:
+        with new_version(tmp_path) as (written, path):
+            (written / GRAPH).touch()
+        assert one[1] == path
+        (one[0] / GRAPH).touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]

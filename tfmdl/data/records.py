@@ -172,12 +172,8 @@ class DatasetInfo:
         Raises:
             OSError: if it cannot be written.
         """
-        path = pathlib.Path(directory, INFO_FILE)
-        partial = path.with_suffix(".json.partial")
         fields = dataclasses.asdict(self)
-        with naming(partial):
-            partial.write_text(json.dumps(fields | {_OWN_HASH: _content_hash(fields)}, indent=1) + "\n")
-            os.replace(partial, path)
+        files.write_json(pathlib.Path(directory, INFO_FILE), fields | {_OWN_HASH: _content_hash(fields)})
 
     @classmethod
     def load(cls, data_dir: str | os.PathLike, domain: str) -> "DatasetInfo":

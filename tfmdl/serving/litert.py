@@ -11,18 +11,17 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 import tensorflow as tf
 
 from tfmdl.data.decode import normalize
-from tfmdl.files import write_json
+from tfmdl.files import flush, flush_all, write_json
 from tfmdl.serving.assets import domain_facts
 from tfmdl.serving.network import FoldedClassifier
 from tfmdl.serving.samples import live_answers, samples_of
 from tfmdl.serving.source import ExportSource
-from tfmdl.serving.versions import naming
+from tfmdl.serving.versions import aside, naming
 from tfmdl.serving.writer import Options
 
 try:
@@ -68,9 +67,8 @@ def write_litert(
     images = [sample.window for sample in samples[pack.domain]]
     _, wanted = live_answers(source.model, pack, images)
     folder = pathlib.Path(export_dir).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
     done, moves = [], []
-    with naming(folder), tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
+    with naming(folder), aside(folder, ".partial-") as made:
         for precision, suffix in (("float32", ""), ("int8", "_int8")):
             content = _converted(source.model, pack, precision)
             difference = float(np.abs(_run(content, images) - wanted).max())
@@ -81,12 +79,14 @@ def write_litert(
                     f"{difference:.2g}; expected at most {allowed:g} (--tolerance)"
                 )
             name = f"{pack.domain}{suffix}.tflite"
-            pathlib.Path(aside, name).write_bytes(content)
+            (made / name).write_bytes(content)
             moves.append(name)
             done.append(LiteRtFile(folder / name, len(content), difference))
-        write_json(pathlib.Path(aside, f"{pack.domain}.json"), domain_facts(pack))
+        write_json(made / f"{pack.domain}.json", domain_facts(pack))
+        flush_all(made)
         for name in (f"{pack.domain}.json", *moves):
-            os.replace(pathlib.Path(aside, name), folder / name)
+            os.replace(made / name, folder / name)
+    flush(folder)
     return done
 
 

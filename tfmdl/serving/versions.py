@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import errno
+import fcntl
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -149,16 +152,55 @@ def new_version(export_dir: str | os.PathLike, version: int | None = None):
     if version in taken:
         raise FileExistsError(f"--version: {taken[version]} exists already; versions are never overwritten")
     path = export_dir / str(version)
-    export_dir.mkdir(parents=True, exist_ok=True)
     # TensorFlow Serving looks at folders with a whole number as their name, and at no others.
-    with naming(path), tempfile.TemporaryDirectory(prefix=".partial-", dir=export_dir) as aside:
-        written = pathlib.Path(aside, str(version))
+    with naming(path), aside(export_dir, ".partial-") as folder:
+        written = folder / str(version)
         written.mkdir()
         yield written, path
-        for file in written.rglob("*"):
-            _flush(file)
-        os.rename(written, path)
-    _flush(export_dir)
+        files.flush_all(written)
+        try:
+            os.rename(written, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise FileExistsError(f"{path}: another export has made it meanwhile; type the command again") from None
+    files.flush(export_dir)
+
+
+@contextlib.contextmanager
+def aside(export_dir: pathlib.Path, prefix: str) -> Iterator[pathlib.Path]:
+    """Gives a folder beside the versions, which is removed at the end, and so are those that killed exports left."""
+    files.make_folder(export_dir)
+    while True:
+        for left in export_dir.glob(".*-*"):
+            if left.name.startswith((".partial-", ".deleted-")):
+                with _locked(left) as got:
+                    if got:
+                        shutil.rmtree(left, ignore_errors=True)
+        made = tempfile.TemporaryDirectory(prefix=prefix, dir=export_dir, ignore_cleanup_errors=True)
+        with made as folder, _locked(folder) as got:
+            if got:  # not by another, which took it for one that was left
+                yield pathlib.Path(folder)
+                return
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """Gives whether the folder is there, and this process's as long as the context lasts."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        got = os.path.exists(folder)
+    except BlockingIOError:
+        got = False
+    try:
+        yield got
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -176,15 +218,7 @@ def prune(export_dir: str | os.PathLike, keep: int, written: pathlib.Path) -> li
     exports = [path for path in versions_of(export_dir).values() if (path / GRAPH).is_file()]
     deleted = [path for path in exports[: -max(keep, 1)] if path != written]
     for path in deleted:
-        # Renamed first: what is half deleted must not be taken for a version.
-        with tempfile.TemporaryDirectory(prefix=".deleted-", dir=export_dir) as aside:
-            shutil.move(path, aside)
+        # Renamed first: what is half deleted must not be taken for a version. Another export may delete it, too.
+        with aside(pathlib.Path(export_dir), ".deleted-") as folder, contextlib.suppress(FileNotFoundError):
+            os.rename(path, folder / path.name)
     return deleted
-
-
-def _flush(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,7 @@ import reprlib
 import numpy as np
 
 from tfmdl.evaluation.accuracy import Evaluation
-from tfmdl.files import naming, write_text
+from tfmdl.files import flush, naming, write_text
 from tfmdl.outside import is_int64, parse_json, read_at_most
 
 
@@ -66,13 +66,16 @@ def read_metrics(path: pathlib.Path) -> list[dict]:
 
 
 def append_metrics(path: pathlib.Path, line: dict) -> None:
-    """Adds the line of an epoch.
+    """Adds the line of an epoch, and has it on the disk: the checkpoint that follows is not to be without it.
 
     Raises:
         OSError: if it cannot be written, naming the file.
     """
     with naming(path), open(path, "a") as file:
         file.write(_written(line))
+        file.flush()
+        os.fsync(file.fileno())
+    flush(path.parent)
 
 
 def truncate_metrics(path: pathlib.Path, step: int) -> None:

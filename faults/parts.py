@@ -1,0 +1,66 @@
+"""The parts of the tool that run commands: how cases are shared out, run and reported."""
+
+import tfmdl.quiet  # isort: skip  # noqa: F401
+
+import importlib
+import math
+import pathlib
+import time
+
+from faults.report import Report
+from faults.scenes import scenes
+from faults.stage import Stage
+
+PARTS = ("kills", "disks", "pairs")
+
+
+def kinds_of(part: str) -> dict[str, int]:
+    """Returns the kinds of a part by name, each with its weight."""
+    module = importlib.import_module(f"faults.{part}")
+    return module.kinds() if hasattr(module, "kinds") else {name: scene.weight for name, scene in scenes().items()}
+
+
+def run(
+    part: str, workdir: pathlib.Path, seed: int, cases: int, kinds: list[str], case: int | None, most_minutes: float
+) -> Report:
+    """Runs a campaign, prints what it finds, and writes report.json and report.md into `workdir`.
+
+    Args:
+        part: One of `PARTS`.
+        workdir: A folder of its own; made if it is not there.
+        seed: Of all cases.
+        cases: How many, over all kinds.
+        kinds: Names, as `kinds_of` has them.
+        case: The number of the one case to run, of the one kind.
+        most_minutes: No case is begun after that; 0: all are.
+    """
+    started = time.monotonic()
+    workdir.mkdir(parents=True, exist_ok=True)
+    module, weights = importlib.import_module(f"faults.{part}"), kinds_of(part)
+    every = "" if kinds == list(weights) else f" --kind={','.join(kinds)}"
+    asked = f"--cases={cases}{every}" if case is None else f"--kind={kinds[0]} --case={case}"
+    report = Report(part, seed, asked, module.COLUMNS)
+    stage = Stage(workdir)
+    total = sum(weights[kind] for kind in kinds) or 1
+    shares = {kind: max(1, math.ceil(cases * weights[kind] / total)) for kind in kinds}
+    # In turns, so that a campaign that ends early has cases of all kinds.
+    turns = sorted(
+        (number / shares[kind], place, kind) for place, kind in enumerate(kinds) for number in range(shares[kind])
+    )
+    numbers = {kind: iter(range(shares[kind]) if case is None else [case]) for kind in kinds}
+    for _, _, kind in turns:
+        number = next(numbers[kind], None)
+        if most_minutes and time.monotonic() - started > 60 * most_minutes:
+            report.again += f" (stopped after {most_minutes:g} minutes)"
+            break
+        if number is None:
+            continue
+        tried = report.rows[kind]["tried"] if kind in report.rows else 0
+        module.run_case(stage, kind, number, seed, report)
+        if kind not in report.rows or report.rows[kind]["tried"] == tried:
+            continue  # there is no case of this number
+        report.write(workdir, time.monotonic() - started)
+        print(f"{time.monotonic() - started:6.0f} s  {kind} {number}  {dict(report.rows.get(kind, {}))}", flush=True)
+        if case is not None:
+            stage.keep(stage.begun, f"{kind}-{number}")
+    return report
