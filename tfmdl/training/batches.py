@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import TrainPipeline, map_in_order
@@ -17,7 +16,7 @@ def feature_pipeline(job: Job) -> FeaturePipeline:
     return FeaturePipeline(job.features.of(source), job.recipe.batch_size, job.config.seed)
 
 
-def feature_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def feature_batches(dataset):
     """Returns the batches of a `FeaturePipeline`'s dataset as (features, label)."""
     return map_in_order(dataset, lambda batch: (batch["features"], batch["label"]))
 
