@@ -291,7 +291,7 @@ def test_a_run_goes_on_when_there_is_room_again(data_dir, tmp_path, capfd):
         train(config)
     path = f"{tmp_path}/run[/x]/checkpoints/step-000000001.safetensors"
     assert capfd.readouterr().err.splitlines()[-1] == f"error: [Errno 27] File too large: '{path}'"
-    assert not list(tmp_path.rglob("*.safetensors*"))
+    assert not list((tmp_path / "run[/x]" / "checkpoints").iterdir())
     train(config)
     assert f"wrote {tmp_path}/run[/x]/trunk.safetensors" in capfd.readouterr().out
 

@@ -16,8 +16,9 @@ from tfmdl.training.loop import train
 
 
 def test_a_trunk_run_leaves_all_that_it_should(trunk, config):
-    assert {path.name for path in trunk.iterdir()} == {
+    assert {path.name.partition(".out.")[0] for path in trunk.iterdir()} == {
         "config.json",
+        "events",
         "metrics.jsonl",
         ".lock",
         "checkpoints",
