@@ -15,9 +15,8 @@ import os
 import random
 
 from faults.power import Disk
-from faults.report import Report
 from faults.scenes import HalfError, scenes
-from faults.stage import Stage, different, guarded, one_line
+from faults.stage import Case, Stage, different, guarded, one_line
 from faults.watched import Action, Fault, Operation
 
 COLUMNS = {
@@ -57,36 +56,27 @@ def scene_of(kind: str) -> str:
     return kind.removeprefix(POWER).removeprefix(SWEEP)
 
 
-def run_case(stage: Stage, kind: str, number: int, seed: int, report: Report) -> None:
-    """Runs a case and counts it, if there is one of this number."""
+def run_case(stage: Stage, kind: str, number: int, seed: int) -> Case | None:
+    """Runs a case, if there is one of this number."""
     scene = stage.scene(scene_of(kind))
     rng = random.Random(f"{seed}/{kind}/{number}")
-    if kind.startswith(SWEEP) and number:
-        return
     if kind.startswith(SWEEP):
-        counts, told, why = _sweep(stage, scene, rng)
-    elif kind.startswith(POWER):
-        counts, told, why = _cut(stage, scene, rng)
-    else:
-        name = list(FAULTS)[number % len(FAULTS)]
-        code, lasting, counted = FAULTS[name]
-        fault = Fault(number // len(FAULTS) + 1, Action.ERROR, code, lasting, counted)
-        if fault.at > sum(done.kind in counted for done in stage.untouched(scene).trace):
-            return
-        complete = not number // len(FAULTS) % COMPLETED.get(scene.name, SELDOM)
-        counts, told, why = _failed(stage, scene, fault, complete)
-        counts[name] = 1
-    report.count(kind, number, told, "defect" if why else "survived", why or "", counts)
-    if why:
-        print(f"{kind} {number}: defect: {told}: {why[:600]}", flush=True)
-        stage.keep(scene, f"{kind}-{number}")
+        return None if number else _sweep(stage, scene, rng)
+    if kind.startswith(POWER):
+        return _cut(stage, scene, rng)
+    name = list(FAULTS)[number % len(FAULTS)]
+    code, lasting, counted = FAULTS[name]
+    fault = Fault(number // len(FAULTS) + 1, Action.ERROR, code, lasting, counted)
+    if fault.at > sum(done.kind in counted for done in stage.untouched(scene).trace):
+        return None
+    complete = not number // len(FAULTS) % COMPLETED.get(scene.name, SELDOM)
+    return _failed(stage, scene, fault, name, complete)
 
 
-def _failed(stage, scene, fault, complete):
-    stage.untouched(scene)
+def _failed(stage, scene, fault, name, complete):
     place = stage.begin(scene)
     watch = stage.watch(place, fault)
-    counts = {}
+    counts = {name: 1}
 
     def judge():
         done = stage.run(scene.command(place), watch, lambda: scene.look(place))
@@ -105,8 +95,7 @@ def _failed(stage, scene, fault, complete):
             return stage.completed(scene, place)
         return None
 
-    why = guarded(judge)
-    return counts, str(fault), why
+    return Case(str(fault), guarded(judge), counts)
 
 
 def _cut(stage, scene, rng):
@@ -124,7 +113,7 @@ def _cut(stage, scene, rng):
         return stage.completed(scene, place)
 
     told = f"power cut after operation {at} of {len(trace)}, {'all' if everything else 'some'} of the unflushed gone"
-    return {"cuts": 1, "completed": 1}, told, guarded(judge)
+    return Case(told, guarded(judge), {"cuts": 1, "completed": 1})
 
 
 def _sweep(stage, scene, rng):
@@ -145,5 +134,4 @@ def _sweep(stage, scene, rng):
                     return f"{told} after {number}, {done.kind.name} {os.path.basename(done.path)}: {error}"
         return None
 
-    return counts, "every operation", guarded(judge)
-
+    return Case("every operation", guarded(judge), counts)

@@ -12,9 +12,8 @@ import pathlib
 import random
 import signal
 
-from faults.report import Report
 from faults.scenes import Scene
-from faults.stage import SECONDS, Stage, Untouched, guarded, one_line
+from faults.stage import SECONDS, Case, Stage, Untouched, guarded, one_line
 from faults.watched import Action, Done, Fault, Operation
 
 COLUMNS = {
@@ -75,8 +74,8 @@ def kills(scene: Scene, untouched: Untouched, rng: random.Random) -> list[Kill]:
     return drawn
 
 
-def run_case(stage: Stage, kind: str, number: int, seed: int, report: Report) -> None:
-    """Runs a case and counts it."""
+def run_case(stage: Stage, kind: str, number: int, seed: int) -> Case:
+    """Runs a case."""
     scene = stage.scene(kind)
     untouched = stage.untouched(scene)
     drawn = kills(scene, untouched, random.Random(f"{seed}/{scene.name}/{number}"))
@@ -89,12 +88,7 @@ def run_case(stage: Stage, kind: str, number: int, seed: int, report: Report) ->
                 return f"{kill}: {why}"
         return stage.completed(scene, place)
 
-    why = guarded(judge)
-    told = "; ".join(map(str, drawn))
-    report.count(scene.name, number, told, "defect" if why else "survived", why or "", counts)
-    if why:
-        print(f"{scene.name} {number}: defect: {told}: {why[:600]}", flush=True)
-        stage.keep(scene, f"{kind}-{number}")
+    return Case("; ".join(map(str, drawn)), guarded(judge), counts)
 
 
 def killed(stage: Stage, scene: Scene, place: pathlib.Path, kill: Kill, seconds: float, counts: dict) -> str | None:

@@ -13,9 +13,8 @@ import random
 import shutil
 import time
 
-from faults.report import Report
-from faults.scenes import HalfError, Scene, Train
-from faults.stage import LOOK_SECONDS, SECONDS, Stage, different, guarded, one_line
+from faults.scenes import Campaign, Convert, Export, HalfError, Replace, Scene, Train, TrainTrunk
+from faults.stage import LOOK_SECONDS, SECONDS, Case, Stage, different, guarded, one_line
 
 COLUMNS = {
     "tried": "cases",
@@ -61,15 +60,15 @@ class _Pair(Scene):
     """Two commands at work in the folder of the first.
 
     Args:
-        world: What they start from.
+        name: Of the pair, as `WEIGHTS` has it.
         first: The scene whose folder it is, and whose result counts.
-        second: Returns the arguments of the other command.
     """
 
-    def __init__(self, world, name, first, second=None):
-        super().__init__(world)
+    def __init__(self, name, first):
+        super().__init__(first.world)
         self.name, self.first = name, first
-        self.second = second or first.command
+        one, other = name.split("+")
+        self._other = None if one == other else SECONDS_OF[other]
 
     def begin(self, place):
         self.first.begin(place)
@@ -77,59 +76,15 @@ class _Pair(Scene):
     def command(self, place):
         return self.first.command(place)
 
+    def second(self, place):
+        """Returns the arguments of the other command."""
+        return self._other(self.first, place) if self._other else self.first.command(place)
+
     def look(self, place):
         self.first.look(place)
 
     def result(self, place):
         return self.first.result(place)
-
-
-def _pairs(world, stage):
-    """Returns the pairs by name, made when they are asked for."""
-    scene = stage.scene
-
-    def pair(name, first, second=None):
-        return lambda: _Pair(world, name, first(), second and second(first()))
-
-    def of(name):
-        return lambda: scene(name)
-
-    def reads(first):
-        return first.reader
-
-    def adds(first):
-        return lambda place: Train.command(_Added(world, place), place.with_name("pair-added"))
-
-    def exports(first):
-        return lambda place: [
-            *("-m", "tfmdl.export", f"--workdir={place}", f"--export_dir={place.with_name('pair-served')}"),
-            f"--data_dir={world.converted()}",
-        ]
-
-    def trains(first):
-        return lambda place: [
-            *scene("train-trunk").command(place.with_name("pair-run")),
-            f"--data_dir={place}",
-        ]
-
-    def reports(first):
-        return lambda place: [*first.command(place), "--report_only"]
-
-    return {
-        "convert+convert": pair("convert+convert", of("convert")),
-        "replace+replace": pair("replace+replace", of("replace")),
-        "convert+verify": pair("convert+verify", of("convert"), reads),
-        "replace+verify": pair("replace+verify", of("replace"), reads),
-        "replace+train": pair("replace+train", of("replace"), trains),
-        "train+train": pair("train+train", of("train-trunk")),
-        "train+eval": pair("train+eval", of("train-trunk"), reads),
-        "train+add": pair("train+add", of("train-trunk"), adds),
-        "train+export": pair("train+export", of("train-trunk"), exports),
-        "eval+eval": pair("eval+eval", lambda: Evaluate(world)),
-        "export+export": pair("export+export", of("export")),
-        "campaign+campaign": pair("campaign+campaign", of("campaign")),
-        "campaign+report": pair("campaign+report", of("campaign"), reports),
-    }
 
 
 class _Added(Train):
@@ -146,6 +101,33 @@ class _Added(Train):
         return ("tiny", f"--method={self.method}", f"--init_from={self._trunk}")
 
 
+def _reads(first, place):
+    return first.reader(place)
+
+
+def _adds(first, place):
+    return _Added(first.world, place).command(place.with_name("pair-added"))
+
+
+def _exports(first, place):
+    flags = (f"--workdir={place}", f"--export_dir={place.with_name('pair-served')}")
+    return ["-m", "tfmdl.export", *flags, f"--data_dir={first.world.converted()}"]
+
+
+def _trains(first, place):
+    return [*TrainTrunk(first.world).command(place.with_name("pair-run")), f"--data_dir={place}"]
+
+
+# What the two halves of a name stand for; of a name with two equal ones, both are the first.
+FIRSTS = {
+    "convert": Convert,
+    "replace": Replace,
+    "train": TrainTrunk,
+    "eval": Evaluate,
+    "export": Export,
+    "campaign": Campaign,
+}
+SECONDS_OF = {"verify": _reads, "eval": _reads, "report": _reads, "add": _adds, "export": _exports, "train": _trains}
 WEIGHTS = {
     "convert+convert": 12,
     "replace+replace": 12,
@@ -168,9 +150,9 @@ def kinds() -> dict[str, int]:
     return WEIGHTS
 
 
-def run_case(stage: Stage, kind: str, number: int, seed: int, report: Report) -> None:
-    """Runs a case and counts it."""
-    pair = _pairs(stage.world, stage)[kind]()
+def run_case(stage: Stage, kind: str, number: int, seed: int) -> Case:
+    """Runs a case."""
+    pair = _Pair(kind, FIRSTS[kind.split("+")[0]](stage.world))
     untouched = stage.untouched(pair)
     rng = random.Random(f"{seed}/{kind}/{number}")
     swapped, share = rng.random() < 0.5, rng.random() ** 2
@@ -181,10 +163,7 @@ def run_case(stage: Stage, kind: str, number: int, seed: int, report: Report) ->
     counts = {}
     why = guarded(lambda: _judged(stage, pair, place, arguments, swapped, share * untouched.seconds, counts))
     told = f"the {'second' if swapped else 'first'}, and the other after {share:.2f} of its time"
-    report.count(kind, number, told, "defect" if why else "survived", why or "", counts)
-    if why:
-        print(f"{kind} {number}: defect: {told}: {why[:600]}", flush=True)
-        stage.keep(pair, f"{kind}-{number}")
+    return Case(told, why, counts)
 
 
 def _judged(stage, pair, place: pathlib.Path, arguments, swapped, seconds, counts):

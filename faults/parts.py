@@ -55,12 +55,14 @@ def run(
             break
         if number is None:
             continue
-        tried = report.rows[kind]["tried"] if kind in report.rows else 0
-        module.run_case(stage, kind, number, seed, report)
-        if kind not in report.rows or report.rows[kind]["tried"] == tried:
+        came = module.run_case(stage, kind, number, seed)
+        if came is None:
             continue  # there is no case of this number
+        report.count(kind, number, came.told, "defect" if came.why else "survived", came.why or "", came.counts)
+        if came.why:
+            print(f"{kind} {number}: defect: {came.told}: {came.why[:600]}", flush=True)
+        if came.why or case is not None:
+            stage.keep(f"{kind}-{number}")
         report.write(workdir, time.monotonic() - started)
-        print(f"{time.monotonic() - started:6.0f} s  {kind} {number}  {dict(report.rows.get(kind, {}))}", flush=True)
-        if case is not None:
-            stage.keep(stage.begun, f"{kind}-{number}")
+        print(f"{time.monotonic() - started:6.0f} s  {kind} {number}  {dict(report.rows[kind])}", flush=True)
     return report

@@ -164,8 +164,7 @@ class Convert(Scene):
                 info = DatasetInfo.load(place, domain)
                 for split in info.splits.values():
                     for shard in split.shards:
-                        content = (place / domain / shard.file).read_bytes()
-                        if hashlib.sha256(content).hexdigest() != shard.sha256:
+                        if _hash(place / domain / shard.file) != shard.sha256:
                             raise HalfError(f"{domain}/{shard.file} is not what was written")
             except FileNotFoundError:
                 if (place / domain).exists() and not self.replaces:  # not between one and the other

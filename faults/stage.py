@@ -1,5 +1,6 @@
 """Where scenes are played: their folders, the commands in them, and what is to be said of how a command ended."""
 
+import dataclasses
 import itertools
 import pathlib
 import shutil
@@ -55,11 +56,11 @@ class Stage:
         place.mkdir()
         return place
 
-    def keep(self, scene: Scene, name: str) -> None:
-        """Keeps the scene's folder as that of a case."""
+    def keep(self, name: str) -> None:
+        """Keeps the folder of the scene that was begun last, as that of a case."""
         kept = self.workdir / "cases" / name
         shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(self.workdir / "at-work" / scene.name, kept)
+        shutil.copytree(self.workdir / "at-work" / self.begun.name, kept)
 
     def watch(self, place: pathlib.Path, fault: Fault = NO_FAULT, trace: pathlib.Path | None = None) -> Watch:
         """Returns what a command in a folder is watched with."""
@@ -102,18 +103,36 @@ class Stage:
         return different(expected, found)
 
 
+@dataclasses.dataclass(frozen=True)
 class Untouched:
     """What a scene comes to.
 
-    Args:
+    Attributes:
         count: How many operations there are, those that fail included.
         trace: Those that do not.
         seconds: What it takes.
         result: As `Scene.result` returned it.
     """
 
-    def __init__(self, count: int, trace: list[Done], seconds: float, result: dict):
-        self.count, self.trace, self.seconds, self.result = count, trace, seconds, result
+    count: int
+    trace: list[Done]
+    seconds: float
+    result: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What came of a case.
+
+    Attributes:
+        told: What was done to the command.
+        why: What is wrong with what came of it; None where nothing is.
+        counts: What the report counts of it, by column.
+    """
+
+    told: str
+    why: str | None
+    counts: dict[str, int]
 
 
 def different(expected: dict, found: dict, where: str = "") -> str | None:
