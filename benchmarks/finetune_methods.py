@@ -278,6 +278,12 @@ def in_process(argv, path, ends):
 
 def main(argv):
     names = FLAGS.domains
+    needed = "data_dir" if FLAGS.write else "trunk"
+    if not FLAGS[needed].value:
+        raise app.UsageError(f"--{needed}: name a folder")
+    unknown = [method for method in FLAGS.methods if method not in VARIANTS]
+    if unknown:
+        raise app.UsageError(f"--methods must be of {', '.join(VARIANTS)}; received {unknown[0]!r}")
     if FLAGS.write:
         there = sorted(pathlib.Path(FLAGS.data_dir).glob("*/dataset_info.json"))
         for name in names or [path.parent.name for path in there]:
