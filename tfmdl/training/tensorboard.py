@@ -18,6 +18,7 @@ from tfmdl.dissection.kernels import distance, folded_kernels
 from tfmdl.domains import SHARED
 from tfmdl.evaluation.confusion import draw_confusion
 from tfmdl.evaluation.picture import draw_answers
+from tfmdl.model import slot_and_owner
 from tfmdl.sharing import OPTIONS
 from tfmdl.training.board import Board
 from tfmdl.training.events import EventsFile
@@ -320,7 +321,7 @@ def _trained(model):
     """Returns the numbers of trained parameters by owner."""
     found = {}
     for variable in model.trainable_variables:
-        owner = variable.path.rpartition("/")[2]
+        owner = slot_and_owner(variable)[1]
         found[owner] = found.get(owner, 0) + int(np.prod(variable.shape))
     return dict(sorted(found.items(), key=lambda item: item[0] != SHARED))
 
