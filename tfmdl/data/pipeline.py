@@ -109,8 +109,12 @@ class TrainPipeline:
         rows = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:]
         batches = tf.data.Dataset.from_tensor_slices((np.arange(first_step, self.steps_per_epoch), rows))
         stored = self._decoded_images if self._cache else self._record_files
+
+        def read(step, rows):
+            return step, rows, self._read(stored, rows)
+
         # One reader: several would only wait for each other to leave Python.
-        batches = batches.map(lambda step, rows: (step, rows, self._read(stored, rows)))
+        batches = batches.map(tf.autograph.experimental.do_not_convert(read))
         seed = tf.constant(self._seed(epoch, 1), tf.int32)
         return map_in_order(batches, lambda *batch: self._traced_windows(seed, *batch)).prefetch(2)
 
@@ -241,21 +245,14 @@ def evaluation_images(source, image_ids) -> dict[int, np.ndarray]:
     """Returns what evaluation sees of images of one source, uint8 (height, width, 3), by image id."""
     if not len(image_ids):
         return {}
-    wanted = tf.constant(image_ids, tf.int64)
     how = source.preprocessing
-
-    def keep(records):
-        found = tf.io.parse_example(records, {"image/source_id": _FIELDS["image/source_id"]})["image/source_id"]
-        return tf.boolean_mask(records, tf.reduce_any(found[:, None] == wanted, axis=1))
-
-    def decode(records):
-        return _decode(records, how.cover_size, how.size, tf.constant(how.centre), _labels_of([source], 0))
-
-    dataset = map_in_order(tf.data.TFRecordDataset(list(source.paths)).batch(128), keep).unbatch()
-    images = {}
-    for batch in dataset.batch(len(image_ids)).map(decode).as_numpy_iterator():
-        images.update(zip(batch["image_id"].tolist(), batch["image"], strict=True))
-    return images
+    found = []
+    for batch in tf.data.TFRecordDataset(list(source.paths)).batch(1024):
+        ids = tf.io.parse_example(batch, {"image/source_id": _FIELDS["image/source_id"]})["image/source_id"]
+        found.append(tf.boolean_mask(batch, np.isin(ids, image_ids)))
+    # Op by op: for so few images, tracing a graph takes longer.
+    images = _decode(tf.concat(found, 0), how.cover_size, how.size, tf.constant(how.centre), _labels_of([source], 0))
+    return dict(zip(images["image_id"].numpy().tolist(), images["image"].numpy(), strict=True))
 
 
 @contextlib.contextmanager

@@ -33,8 +33,8 @@ class RecordFiles:
         self._paths = list(paths)
         # Places are counted as if the files were one.
         self._file_starts = np.cumsum([0, *map(os.path.getsize, self._paths)])
-        lengths = tf.data.TFRecordDataset(self._paths).batch(_BATCH).map(tf.strings.length)
-        framed = [_BEFORE + batch + _BEHIND for batch in lengths.as_numpy_iterator()]
+        records = tf.data.TFRecordDataset(self._paths).batch(_BATCH)
+        framed = [_BEFORE + tf.strings.length(batch).numpy() + _BEHIND for batch in records]
         self._starts = np.cumsum(np.concatenate([np.zeros(1, "int32"), *framed]), dtype="int64")
         self.num_records = np.diff(np.searchsorted(self._starts, self._file_starts))
         # Not all of them at once: there may be more than a process may have open.
