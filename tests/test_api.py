@@ -13,7 +13,8 @@ import tfmdl
 from tfmdl.config import load_config
 from tfmdl.data import records
 
-SMALL = {"width": 4, "blocks_per_stage": 1, "image_size": 16, "batch_size": 16, "recipe": "quick"}
+NETWORK = {"width": 4, "blocks_per_stage": 1, "image_size": 16}
+SMALL = {**NETWORK, "batch_size": 16, "recipe": "quick", "tensorboard": False}
 
 
 @pytest.fixture(scope="module")

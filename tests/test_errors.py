@@ -286,6 +286,7 @@ def test_a_run_goes_on_when_there_is_room_again(data_dir, tmp_path, capfd):
         recipe="quick",
         image_size=16,
         max_steps=1,
+        tensorboard=False,
     )
     with files_of_at_most(100_000), pytest.raises(SystemExit), report_errors():
         train(config)

@@ -53,7 +53,8 @@ def runs(trunk, data_dir, tmp_path_factory):
     """Folders of a domain that was added by each of two methods."""
     folder = tmp_path_factory.mktemp("runs")
     for method in ("pointwise_sharing", "classifier_only"):
-        tfmdl.train("tiny", data_dir=data_dir, workdir=folder / method, init_from=trunk, method=method, epochs=1)
+        added = {"init_from": trunk, "method": method, "epochs": 1, "tensorboard": False}
+        tfmdl.train("tiny", data_dir=data_dir, workdir=folder / method, **added)
     return folder
 
 

@@ -50,6 +50,7 @@ def runs(data_dir, tmp_path_factory):
         batch_size=8,
         learning_rate=0.05,
         image_size=16,
+        tensorboard=False,
     )
     train(base)
     added = dataclasses.replace(base, init_from=str(folder / "base"))
@@ -68,6 +69,7 @@ def soft_config(added, folder, **options):
         "architecture": SOFT,
         "epochs": 2,
         "checkpoint_every": 4,
+        "tensorboard": True,  # which shows the gates
     }
     return dataclasses.replace(added, **{**fields, **options})
 

@@ -5,33 +5,31 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import xml.etree.ElementTree
 
 import pytest
 from small_domains import write_domain
 
+from faults.commands import Command, run_command
 from tfmdl.campaign.plan import CampaignConfig, plan
 from tfmdl.campaign.runner import execute
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 SMALL = ("--recipe=quick", "--epochs=1", "--base_epochs=2")
-NETWORK = ("--width=2", "--blocks_per_stage=1", "--image_size=16", "--batch_size=8")
+NETWORK = ("--width=2", "--blocks_per_stage=1", "--image_size=16", "--batch_size=8", "--tensorboard=false")
 METHODS = ("classifier_only", "pointwise_sharing")
 
 
 def command(data_dir, workdir, *more):
     return [
-        *(sys.executable, "-m", "tfmdl.campaign", f"--data_dir={data_dir}", f"--workdir={workdir}", "--base=base"),
+        *("-m", "tfmdl.campaign", f"--data_dir={data_dir}", f"--workdir={workdir}", "--base=base"),
         *(f"--methods={','.join(METHODS)}", *SMALL, *NETWORK, *more),
     ]
 
 
 def run(*arguments):
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True)
+    return run_command(*command(*arguments), cwd=ROOT)
 
 
 def folders(workdir):
@@ -58,13 +56,12 @@ def campaign(data_dir, tmp_path_factory):
     broken = run(data_dir, workdir)
     done_then = folders(workdir)
     shard.write_bytes(whole)
-    killed = subprocess.Popen(command(data_dir, workdir, "--jobs=2"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    killed = Command(*command(data_dir, workdir, "--jobs=2"), cwd=ROOT)
     begun = workdir / "seed0" / "classifier_only" / "tiny" / "config.json"
-    deadline = time.monotonic() + 300
-    while not begun.is_file() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    while not begun.is_file():
+        assert not killed.ended(0.1), killed.result(0).stdout
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.result(timeout=60)
     resumed = run(data_dir, workdir, "--jobs=2")
     return workdir, broken, done_then, resumed
 

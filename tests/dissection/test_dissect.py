@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from small_network import small
 
+from faults.commands import run_command
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.dissection import measure, scoring
 from tfmdl.dissection.broden import ConceptSet, ConceptWriter
@@ -158,7 +157,7 @@ def test_the_page_needs_nothing_else_and_shows_names_as_text(found):
 
 
 def command(*arguments):
-    return subprocess.run([sys.executable, "-m", "tfmdl.dissect", *arguments], capture_output=True, text=True)
+    return run_command("-m", "tfmdl.dissect", *arguments)
 
 
 def test_the_command_writes_distances_and_similarities_of_all_domains(run, concepts, tmp_path):

@@ -20,6 +20,7 @@ from model_server import Server
 from PIL import Image
 from small_domains import write_domain
 
+from faults.commands import run_command
 from tfmdl.data.image_files import some_image_files
 from tfmdl.demo_page.answers import NearestImages
 from tfmdl.demo_page.server import MAX_UPLOAD, PageServer
@@ -211,7 +212,7 @@ def test_the_command_says_where_the_page_is(server):
     ],
 )
 def test_the_command_names_what_is_wrong(flags, told):
-    done = subprocess.run([sys.executable, "-m", "tfmdl.demo_page", *flags], cwd=ROOT, capture_output=True, text=True)
+    done = run_command("-m", "tfmdl.demo_page", *flags, cwd=ROOT)
     assert done.returncode == 1 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 

@@ -24,6 +24,7 @@ def config(data_dir, tmp_path_factory):
         learning_rate=0.02,
         image_size=16,
         checkpoint_every=3,
+        tensorboard=False,  # whose pictures take as long as all else: test_tensorboard.py has runs of its own
     )
 
 

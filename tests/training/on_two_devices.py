@@ -136,6 +136,7 @@ def config(data_dir, tmp_path):
         image_size=16,
         max_steps=3,
         checkpoint_every=2,
+        tensorboard=False,
     )
 
 

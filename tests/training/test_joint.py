@@ -36,6 +36,7 @@ def config(data_dir, tmp_path_factory):
         image_size=16,
         cache=True,
         checkpoint_every=3,
+        tensorboard=False,
     )
 
 

@@ -50,6 +50,7 @@ def config(data_dir, tmp_path_factory):
         batch_size=8,
         image_size=16,
         max_steps=3,
+        tensorboard=False,
     )
     train(trunk)
     return dataclasses.replace(
@@ -67,7 +68,7 @@ def config(data_dir, tmp_path_factory):
 @pytest.fixture(scope="module")
 def added(config):
     """Folder of the finished run of `config`."""
-    train(config)
+    train(dataclasses.replace(config, tensorboard=True))
     return pathlib.Path(config.workdir)
 
 

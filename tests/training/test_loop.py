@@ -6,9 +6,6 @@ import pathlib
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from reading_runs import assert_same_weights, metrics_of, steps_of, without_spee
 from small_domains import SIZES
 from small_network import small
 
+from faults.commands import Command, run_command
 from tfmdl.cli import report_errors
 from tfmdl.domains import SHARED
 from tfmdl.files import read_tensors
@@ -124,22 +122,18 @@ def command(config, workdir):
         "learning_rate": config.learning_rate,
         "image_size": config.image_size,
         "checkpoint_every": config.checkpoint_every,
+        "tensorboard": str(config.tensorboard).lower(),
     }
-    return [sys.executable, str(ROOT / "train.py"), *(f"--{name}={value}" for name, value in values.items())]
+    return [str(ROOT / "train.py"), *(f"--{name}={value}" for name, value in values.items())]
 
 
 def signal_after_checkpoint(command, workdir, step, what):
-    """Starts a run, sends it a signal once a checkpoint of `step` or later is there, and returns the ended process."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        while max(steps_of(workdir), default=0) < step:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.002)
-        process.send_signal(what)
-        _, process.errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    return process
+    """Starts a run, sends it a signal once a checkpoint of `step` or later is there, and returns what came of it."""
+    process = Command(*command)
+    while max(steps_of(workdir), default=0) < step:
+        assert not process.ended(0.002), process.result(0).stderr
+    process.send_signal(what)
+    return process.result(timeout=120)
 
 
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(config, trunk, tmp_path, capsys):
@@ -157,7 +151,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(config, trunk, tmp_p
     stopped = signal_after_checkpoint(again, workdir, max(steps_of(workdir)) + 2, signal.SIGTERM)
     assert stopped.returncode == 143
     newest = workdir / "checkpoints" / f"step-{max(steps_of(workdir)):09d}.safetensors"
-    assert stopped.errors.splitlines() == [f"SIGTERM: wrote {newest}; the same command goes on from there"]
+    assert stopped.stderr.splitlines() == [f"SIGTERM: wrote {newest}; the same command goes on from there"]
     assert not (workdir / "trunk.safetensors").exists()
 
     train(dataclasses.replace(config, workdir=str(workdir)))
@@ -169,7 +163,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(config, trunk, tmp_p
 def test_without_a_flag_the_network_has_the_published_depth(config, tmp_path):
     """From flags to a pack: built, traced, trained, measured and written at the depth that nobody asked to change."""
     flags = [flag for flag in command(config, tmp_path / "run") if not flag.startswith("--blocks_per_stage=")]
-    done = subprocess.run([*flags, "--max_steps=1"], capture_output=True, text=True)
+    done = run_command(*flags, "--max_steps=1")
     assert done.returncode == 0, done.stderr
     model, (pack,) = load_model([str(tmp_path / "run")])
     assert pack.architecture.blocks_per_stage == 4

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -76,12 +77,14 @@ def test_the_same_command_again_ends_with_the_same_pack(run, finetuned):
 
 
 def test_without_val_the_share_is_given(finetuned, tmp_path):
-    train(dataclasses.replace(finetuned, workdir=str(tmp_path), train_splits=("train", "val")))
+    train(dataclasses.replace(finetuned, workdir=str(tmp_path), train_splits=("train", "val"), epochs=1))
     assert share_of_the_way(tmp_path) == WITHOUT_VAL
 
 
-def test_a_run_whose_start_is_gone_says_so(finetuned, tmp_path):
-    train(dataclasses.replace(finetuned, workdir=str(tmp_path), max_steps=1))
-    (tmp_path / "start.safetensors").unlink()
+def test_a_run_whose_start_is_gone_says_so(run, finetuned, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    shutil.rmtree(copied / "packs")  # as if it had been killed before they were written
+    (copied / "start.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="start.safetensors: no such file"):
-        train(dataclasses.replace(finetuned, workdir=str(tmp_path), max_steps=1))
+        train(dataclasses.replace(finetuned, workdir=str(copied)))
