@@ -177,10 +177,12 @@ class Loop:
     def _after_step(self, logs):
         self.step += 1
         self.board.after_step(self.step, logs)
-        if not math.isfinite(logs["loss"]):
-            what = f"the loss is {logs['loss']}"
-            # That of the first step is of the weights that training begins with.
-            raise self._overflown(what) if self.step == 1 else self._diverged(what)
+        lost = None if math.isfinite(logs["loss"]) else f"the loss is {logs['loss']}"
+        # Loss and statistics of the first step are of the weights that training begins with.
+        if self.step == 1 and (lost := lost or _not_finite(self.job.network.non_trainable_variables)):
+            raise self._overflown(lost)
+        if lost:
+            raise self._diverged(lost)
         self.progress.step(self.step, self.job.recipe.batch_size, logs)
         due = self.terminated() or self.step % self.job.config.checkpoint_every == 0
         # The checkpoint at the end of an epoch waits until the epoch's line is in metrics.jsonl.
@@ -199,9 +201,8 @@ class Loop:
 
     def _check_weights(self):
         # The loss of a step may be finite, and its update may not.
-        for variable in self.job.network.variables:
-            if not np.isfinite(np.asarray(variable)).all():
-                raise self._diverged(f"{variable.path} is not finite")
+        if lost := _not_finite(self.job.network.variables):
+            raise self._diverged(lost)
 
     def _diverged(self, what):
         last = self._last_checkpoint
@@ -221,3 +222,11 @@ class Loop:
             f"{what} at step {self.step}: the images, or the weights that training begins with, are too large for "
             f"{job.config.precision}: {advice}"
         )
+
+
+def _not_finite(variables):
+    """Returns what is to be said of the first variable that is not finite, None where all are."""
+    for variable in variables:
+        if not np.isfinite(np.asarray(variable)).all():
+            return f"{variable.path} is not finite"
+    return None
