@@ -22,5 +22,6 @@ it finds is mended, and kept as a test; tests/faults/ runs a small share of it.
     kills.py       commands that are killed
     disks.py       disks that fail, power that is cut
     pairs.py       two commands in one folder at once
-    parts.py       what these three have in common: shares of cases, the loop, the report
+    numbers.py     numbers that overflow, images that are few or alike
+    parts.py       what these four have in common: shares of cases, the loop, the report
 """

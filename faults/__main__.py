@@ -1,4 +1,4 @@
-"""Gives the project what it must not break on: python -m faults inputs|kills|disks|pairs --seed=0 --workdir=DIR."""
+"""Gives the project what it must not break on: python -m faults PART --seed=0 --workdir=DIR."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ from absl import flags
 from tfmdl import cli
 
 FLAGS = flags.FLAGS
-CASES = {"inputs": 10_000, "kills": 100, "disks": 100_000, "pairs": 100}
+CASES = {"inputs": 10_000, "kills": 100, "disks": 100_000, "pairs": 100, "numbers": 1000}
 
 
 def define_flags():
@@ -16,7 +16,7 @@ def define_flags():
     flags.DEFINE_integer("cases", None, f"How many, over all kinds; by default {CASES}.", lower_bound=1)
     flags.DEFINE_list("kind", [], "Kinds of input or of command, all by default; a wrong one lists them.")
     flags.DEFINE_integer("case", None, "The one case to run again, of the one --kind; its files are kept.")
-    flags.DEFINE_float("minutes", 0.0, "Of kills, disks and pairs: begin no case after so many; 0: begin all.")
+    flags.DEFINE_float("minutes", 0.0, "Of all but inputs: begin no case after so many; 0: begin all.")
 
 
 def main(argv):

@@ -11,7 +11,7 @@ from faults.report import Report
 from faults.scenes import scenes
 from faults.stage import Stage
 
-PARTS = ("kills", "disks", "pairs")
+PARTS = ("kills", "disks", "pairs", "numbers")
 
 
 def kinds_of(part: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,7 +27,7 @@ MODULES = (
     "data_prep.verification",
 )
 CLASSES = {"base": 3, "tiny": 2}
-_NETWORK = ("--width=2", "--blocks_per_stage=1", "--image_size=16")
+NETWORK = ("--width=2", "--blocks_per_stage=1", "--image_size=16")
 _RUN = ("--recipe=quick", "--batch_size=4", "--epochs=2", "--checkpoint_every=2")
 _LEFT = (".partial", ".old-", ".deleted-", ".spool")  # what is only there while something is written
 
@@ -43,7 +44,9 @@ class World:
         self.images = folder / "images"
         self.data = folder / "data"
         if not self.images.exists():
-            _draw(self.images)
+            random = np.random.default_rng(0)
+            for domain, classes in CLASSES.items():
+                draw(self.images / domain, {"train": (4,) * classes, "val": (2,) * classes}, noise, random)
 
     def converted(self) -> pathlib.Path:
         """Returns the folder of the converted domains."""
@@ -58,7 +61,7 @@ class World:
 
         trained_by = method if METHODS[method].base_has_additions else "individual"
         backbone = METHODS[method].default_backbone
-        flags = (f"--method={trained_by}", f"--backbone={backbone}", *_NETWORK)
+        flags = (f"--method={trained_by}", f"--backbone={backbone}", *NETWORK)
         return self._trained(f"trunk-{backbone}-{trained_by}", "base", *flags)
 
     def added(self, method: str) -> pathlib.Path:
@@ -88,18 +91,29 @@ def train_command(data, workdir, domain, *flags):
     return ["-m", "tfmdl.training", f"--domain={domain}", f"--data_dir={data}", f"--workdir={workdir}", *_RUN, *flags]
 
 
-def _draw(folder):
+def draw(folder: pathlib.Path, splits: dict[str, tuple[int, ...]], picture: Callable, random=None) -> None:
+    """Draws a domain.
+
+    Args:
+        folder: Of the domain.
+        splits: How many images of each class a split has; the folder of a class is there, too, where it has none.
+        picture: Returns the pixels of an image, uint8 (height, width, 3), by split, label, number and `random`.
+        random: NumPy's generator.
+    """
     from PIL import Image
 
-    random = np.random.default_rng(0)
-    for domain, classes in CLASSES.items():
-        for split, count in (("train", 4), ("val", 2)):
-            for label in range(classes):
-                for number in range(count):
-                    pixels = random.normal(60 + 60 * label, 30, (16, 16, 3)).clip(0, 255).astype("uint8")
-                    path = folder / domain / split / f"class{label}" / f"{number}.png"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(pixels).save(path)
+    random = random or np.random.default_rng(0)
+    for split, counts in splits.items():
+        for label, count in enumerate(counts):
+            of_class = folder / split / f"class{label}"
+            of_class.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(picture(split, label, number, random)).save(of_class / f"{number}.png")
+
+
+def noise(split, label, number, random):
+    """Returns the pixels of an image whose brightness tells its class, as `draw` asks for them."""
+    return random.normal(60 + 60 * label, 30, (16, 16, 3)).clip(0, 255).astype("uint8")
 
 
 class HalfError(Exception):
@@ -254,14 +268,14 @@ class TrainTrunk(Train):
     """A run that trains a trunk."""
 
     name = "train-trunk"
-    flags = ("base", "--method=pointwise_sharing", *_NETWORK)
+    flags = ("base", "--method=pointwise_sharing", *NETWORK)
 
 
 class TrainJoint(Train):
     """A run that trains two domains at once."""
 
     name = "train-joint"
-    flags = ("base,tiny", "--method=pointwise_sharing", *_NETWORK)
+    flags = ("base,tiny", "--method=pointwise_sharing", *NETWORK)
 
 
 class TrainSoftSharing(Train):
@@ -352,7 +366,7 @@ class Campaign(Train):
     def command(self, place):
         flags = ("--base=base", "--domains=tiny", "--methods=classifier_only", "--recipe=quick", "--epochs=1")
         data = f"--data_dir={self.world.converted()}"
-        more = ("--base_epochs=1", *_NETWORK, "--batch_size=4", "--checkpoint_every=2")
+        more = ("--base_epochs=1", *NETWORK, "--batch_size=4", "--checkpoint_every=2")
         return ["-m", "tfmdl.campaign", data, f"--workdir={place}", *flags, *more]
 
     def reader(self, place):

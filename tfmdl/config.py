@@ -12,6 +12,11 @@ from tfmdl.typed import check_types, naming_file
 
 CONFIG_FILE = "config.json"
 MAY_TRAIN_ON = ("train", "val")
+_LEAST = {
+    **dict.fromkeys(("epochs", "batch_size", "max_steps", "checkpoint_every"), 1),
+    **dict.fromkeys(("learning_rate", "weight_decay", "seed"), 0),
+    "image_size": 8,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +45,9 @@ class RunConfig:
         packs: Runs or pack files of the experts, for a method that mixes their kernels.
 
     Raises:
-        ValueError: if a field is of another type, a domain or a split is missing, unknown or given twice, the images
-            are too large, or `profile_steps` is no range, or is given without `tensorboard`.
+        ValueError: if a field is of another type, a number is below the least that it may be, a domain or a split is
+            missing, unknown or given twice, the images are too large, or `profile_steps` is no range, or is given
+            without `tensorboard`.
     """
 
     domains: tuple[str, ...]
@@ -69,6 +75,10 @@ class RunConfig:
 
     def __post_init__(self):
         check_types(self)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name} must be at least {least}; received {value}")
         for flag, names in (("domain", self.domains), ("train_splits", self.train_splits)):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"--{flag} must name at least one, each once; received {','.join(names)!r}")

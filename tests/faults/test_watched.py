@@ -95,6 +95,7 @@ def test_two_that_write_one_file_do_not_meet(tmp_path):
         ("kills", ("--kind=convert", "--cases=3")),
         ("disks", ("--kind=convert,power-convert,sweep-convert", "--cases=3")),
         ("pairs", ("--kind=convert+verify", "--cases=2")),
+        ("numbers", ("--kind=black,no-image,rate-nan", "--cases=3")),
     ],
 )
 def test_a_share_of_the_campaigns_finds_nothing(part, flags, tmp_path):

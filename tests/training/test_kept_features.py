@@ -15,7 +15,7 @@ from tfmdl.config import RunConfig
 from tfmdl.data.features import FeaturePipeline, Features
 from tfmdl.data.pipeline import evaluation_batches
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
-from tfmdl.files import read_tensors
+from tfmdl.files import read_tensors, write_tensors
 from tfmdl.packs import read_pack, read_trunk
 from tfmdl.training import setup
 from tfmdl.training.loop import run, train
@@ -170,3 +170,11 @@ def test_a_bad_record_is_named(config, tmp_path):
     shard.write_bytes(contents)
     with pytest.raises(ValueError, match=rf"{shard}: record \d+ \(counted from 0\) cannot be read"):
         train(dataclasses.replace(config, data_dir=str(tmp_path), workdir=str(tmp_path / "run")))
+
+
+def test_features_that_are_not_finite_are_told_of_by_image_and_trunk(config, tmp_path):
+    tensors, header = read_tensors(pathlib.Path(config.init_from) / "trunk.safetensors")
+    large = tmp_path / "trunk.safetensors"
+    write_tensors(large, {slot: value * np.float32(1e30) for slot, value in tensors.items()}, header)
+    with pytest.raises(FloatingPointError, match=rf"the features of image \d+ are not finite .*: look at {large} and"):
+        train(dataclasses.replace(config, init_from=str(large), workdir=str(tmp_path / "run")))

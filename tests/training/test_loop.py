@@ -15,8 +15,9 @@ from small_network import small
 
 from faults.commands import Command, run_command
 from tfmdl.cli import report_errors
+from tfmdl.config import load_config
 from tfmdl.domains import SHARED
-from tfmdl.files import read_tensors
+from tfmdl.files import read_tensors, write_tensors
 from tfmdl.model import slot_and_owner
 from tfmdl.packs import load_model, read_trunk
 from tfmdl.sharing import METHODS
@@ -183,5 +184,43 @@ def test_a_run_that_diverges_says_where_and_what_is_left(config, tmp_path, capsy
         path = workdir / "checkpoints" / f"step-{step:09d}.safetensors"
         assert all(np.isfinite(value).all() for value in read_tensors(path)[0].values())
     last = workdir / "checkpoints" / f"step-{max(steps_of(workdir)):09d}.safetensors" if steps_of(workdir) else "none"
-    assert f"last good checkpoint: {last}" in line
+    left = "goes on from there" if steps_of(workdir) else "begins anew"
+    assert f"last good checkpoint: {last}" in line and line.endswith(f" with a lower --learning_rate {left}")
     assert not (workdir / "trunk.safetensors").exists()
+
+
+def test_a_run_that_is_not_finished_goes_on_with_another_rate(config, tmp_path, capsys):
+    """Of one epoch, whose rate is the same throughout, and therefore in its checkpoints."""
+    config = dataclasses.replace(config, workdir=str(tmp_path), epochs=1, checkpoint_every=9, tensorboard=False)
+    train(config)
+    again = dataclasses.replace(config, learning_rate=0.5)
+    with pytest.raises(ValueError, match="--learning_rate: was 0.02, now 0.5"):
+        train(again)
+    last = tmp_path / "checkpoints" / "step-000000010.safetensors"
+    for path in (last, tmp_path / "trunk.safetensors", tmp_path / "packs" / "ucf101.safetensors"):
+        path.unlink()
+    capsys.readouterr()
+    train(again)
+    assert "the learning rate was 0.02; from now on it is 0.5\n" in capsys.readouterr().out
+    assert load_config(tmp_path) == again and [line["learning_rate"] for line in metrics_of(tmp_path)] == [0.5]
+    assert read_tensors(last)[0]["optimizer:sgd/learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("factor", "precision", "advice"),
+    [
+        (1e6, "mixed_float16", "the loss is nan at step 1: .* too large for mixed_float16: --precision=float32, in "),
+        # By the first update: the loss is finite, since batches are divided by what has no bounds.
+        (1e12, "float32", "moving_variance/tiny is not finite at step 1: .* too large for float32: look at the trunk "),
+    ],
+)
+def test_what_overflows_before_the_first_update_is_not_put_on_the_rate(
+    factor, precision, advice, added_config, trunk, tmp_path
+):
+    tensors, header = read_tensors(trunk / "trunk.safetensors")
+    large = tmp_path / "trunk.safetensors"
+    scale = np.float32(factor)
+    write_tensors(large, {k: v * scale if k.endswith("kernel") else v for k, v in tensors.items()}, header)
+    config = dataclasses.replace(added_config, init_from=str(large), workdir=str(tmp_path / "run"))
+    with pytest.raises(FloatingPointError, match=advice):
+        train(dataclasses.replace(config, precision=precision))

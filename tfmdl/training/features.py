@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from tfmdl.data.features import Features
 from tfmdl.data.pipeline import Source
+from tfmdl.data.records import INFO_FILE
 from tfmdl.evaluation.predict import Predictions, extract_features, predict_from_features
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.training.progress import counted
@@ -17,20 +20,34 @@ class KeptFeatures:
     Args:
         model: The classifier, whose backbone must not change as long as this is used.
         domain: Name of the domain.
+        trunk: The file that the backbone is from.
     """
 
-    def __init__(self, model: MultiDomainClassifier, domain: str):
+    def __init__(self, model: MultiDomainClassifier, domain: str, trunk: str):
         exact = model if model.dtype_policy.name == "float32" else model.of_dtype("float32")
         self._extractor = exact.extractor(domain)
         self._classifier = model.classifier(domain)
+        self._trunk = trunk
         self._kept = {}
 
     def of(self, source: Source) -> Features:
-        """Returns the features of all images of a source; shows progress while it computes them."""
+        """Returns the features of all images of a source; shows progress while it computes them.
+
+        Raises:
+            FloatingPointError: if they are not finite, naming an image and the trunk.
+        """
         if source not in self._kept:
             parts = extract_features(self._extractor, source)
             what = f"features of {source.domain}"
-            self._kept[source] = Features.joined(list(counted(parts, what, source.num_examples)))
+            features = Features.joined(list(counted(parts, what, source.num_examples)))
+            bad = features.image_ids[~np.isfinite(features.values).all(axis=1)]
+            if len(bad):
+                raise FloatingPointError(
+                    f"domain {source.domain!r}: the features of image {bad[0]} are not finite (and those of "
+                    f"{len(bad) - 1} more): the images, or the weights of the trunk, are too large for float32: look "
+                    f"at {self._trunk} and pixel_std in {INFO_FILE}"
+                )
+            self._kept[source] = features
         return self._kept[source]
 
     def predict(self, source: Source) -> Iterator[Predictions]:

@@ -1,6 +1,9 @@
 """The head alone, on features of the trunk: what the rest of a run begins with."""
 
+import numpy as np
+
 from tfmdl.data.features import FeaturePipeline
+from tfmdl.data.records import INFO_FILE
 from tfmdl.training.batches import feature_batches
 from tfmdl.training.optimization import compile_network
 from tfmdl.training.setup import Job
@@ -11,6 +14,9 @@ def fit_head(job: Job) -> None:
 
     A random head would first of all change what is before it. It takes seconds, always ends with the same weights, and
     leaves no checkpoint: a run that is stopped on the way does it again.
+
+    Raises:
+        FloatingPointError: if it is not finite at the end.
     """
     (source,) = job.train_sources
     recipe = job.recipe.head
@@ -18,3 +24,9 @@ def fit_head(job: Job) -> None:
     network = job.model.classifier(job.base, recipe.dropout)
     compile_network(network, job.model, {job.base: recipe}, pipeline.steps_per_epoch, job.config.jit_compile)
     network.fit(feature_batches(pipeline.epochs(recipe.schedule.epochs)), verbose=0, shuffle=False)
+    for variable in network.trainable_variables:
+        if not np.isfinite(np.asarray(variable)).all():
+            raise FloatingPointError(
+                f"{variable.path} is not finite after the head was trained alone: the features of the trunk are too "
+                f"large for float32: look at {job.trunk.path} and pixel_std in {INFO_FILE}"
+            )

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfmdl.config import RunConfig
 from tfmdl.data.pipeline import naming_bad_records
+from tfmdl.data.records import INFO_FILE
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.answers import AnswerPicker
 from tfmdl.training import devices
@@ -29,7 +30,7 @@ def train(config: RunConfig) -> None:
     Raises:
         FileNotFoundError: if data or trunk are not there.
         ValueError: if the configuration cannot be run, or the workdir holds a run of another one or one at work.
-        FloatingPointError: if the loss is no longer finite.
+        FloatingPointError: if loss, weights or answers are no longer finite, or were not to begin with.
         Terminated: on SIGTERM, after a checkpoint was written.
     """
     devices.set_up(config.seed)
@@ -41,8 +42,9 @@ def run(job: Job) -> None:
     """Trains what is left of a job and writes trunk and packs; errors as `train`."""
     folder = RunFolder(job.config.workdir)
     with folder.locked():
-        folder.claim(job.config, job.describe())  # not before: what cannot be run leaves no config.json behind
         progress = Progress(job.total_steps, job.recipe.schedule.epochs)
+        # Not before: what cannot be run leaves no config.json behind.
+        folder.claim(job.config, job.describe(), progress.note)
         board = watching(job, folder)  # before the weights are those of a checkpoint: it shows how far they go
         state = folder.resume(job.network, progress.note)
         pipeline = feature_pipeline(job) if job.features and state.step < job.total_steps else job.pipeline
@@ -131,7 +133,7 @@ class Loop:
         """Trains to the end of the epoch, evaluates, and writes its line of metrics, then a checkpoint.
 
         Raises:
-            FloatingPointError: if loss or weights are not finite.
+            FloatingPointError: if loss, weights or answers are not finite.
             Terminated: if SIGTERM has come.
         """
         job = self.job
@@ -140,7 +142,10 @@ class Loop:
         logs = self._fit(number, self.step - before, min(job.steps_per_epoch, job.total_steps - before))
         rate = (self.step - before) * job.recipe.batch_size / (time.perf_counter() - self._started)
         self._check_weights()
-        evaluations = evaluate(job, self.board.mistakes)
+        try:
+            evaluations = evaluate(job, self.board.mistakes)
+        except FloatingPointError as error:
+            raise self._diverged(str(error)) from error
         line = metrics_line(number, self.step, logs, job.recipe.learning_rate_in(number), rate, evaluations)
         append_metrics(self.folder.metrics, line)
         self.board.epoch(line, evaluations)
@@ -172,8 +177,12 @@ class Loop:
     def _after_step(self, logs):
         self.step += 1
         self.board.after_step(self.step, logs)
-        if not math.isfinite(logs["loss"]):
-            raise self._diverged(f"the loss is {logs['loss']}")
+        lost = None if math.isfinite(logs["loss"]) else f"the loss is {logs['loss']}"
+        # Loss and statistics of the first step are of the weights that training begins with.
+        if self.step == 1 and (lost := lost or _not_finite(self.job.network.non_trainable_variables)):
+            raise self._overflown(lost)
+        if lost:
+            raise self._diverged(lost)
         self.progress.step(self.step, self.job.recipe.batch_size, logs)
         due = self.terminated() or self.step % self.job.config.checkpoint_every == 0
         # The checkpoint at the end of an epoch waits until the epoch's line is in metrics.jsonl.
@@ -192,12 +201,32 @@ class Loop:
 
     def _check_weights(self):
         # The loss of a step may be finite, and its update may not.
-        for variable in self.job.network.variables:
-            if not np.isfinite(np.asarray(variable)).all():
-                raise self._diverged(f"{variable.path} is not finite")
+        if lost := _not_finite(self.job.network.variables):
+            raise self._diverged(lost)
 
     def _diverged(self, what):
-        last = self._last_checkpoint or "none was written"
+        last = self._last_checkpoint
         return FloatingPointError(
-            f"{what} at step {self.step}; last good checkpoint: {last}. A lower --learning_rate may help"
+            f"{what} at step {self.step}; last good checkpoint: {last or 'none was written'}. The same command with a "
+            f"lower --learning_rate {'goes on from there' if last else 'begins anew'}"
         )
+
+    def _overflown(self, what):
+        job = self.job
+        if job.config.precision != "float32":
+            advice = "--precision=float32, in another --workdir, holds more"
+        else:
+            trunk = f"the trunk {job.trunk.path} and " if job.trunk else ""
+            advice = f"look at {trunk}pixel_std in {job.config.data_dir}/{job.base}/{INFO_FILE}"
+        return FloatingPointError(
+            f"{what} at step {self.step}: the images, or the weights that training begins with, are too large for "
+            f"{job.config.precision}: {advice}"
+        )
+
+
+def _not_finite(variables):
+    """Returns what is to be said of the first variable that is not finite, None where all are."""
+    for variable in variables:
+        if not np.isfinite(np.asarray(variable)).all():
+            return f"{variable.path} is not finite"
+    return None

@@ -79,12 +79,16 @@ class RunFolder:
         """Returns a context in which no other run may work here; errors as `tfmdl.files.locked`."""
         return locked(self.path, "run")
 
-    def claim(self, config: RunConfig, described: dict) -> None:
+    def claim(self, config: RunConfig, described: dict, note: Callable[[str], None]) -> None:
         """Writes config.json, or checks that the one that is there says the same.
+
+        A run that is not finished, as one that diverged, may go on with another learning rate: metrics.jsonl tells
+        which one an epoch ended with.
 
         Args:
             config: The configuration of the run.
             described: As `Job.describe` returned it.
+            note: Called with a line that says so.
 
         Raises:
             ValueError: if it is of another run, naming what differs.
@@ -93,7 +97,11 @@ class RunFolder:
         if (self.path / IMPORTED_FILE).exists():
             raise ValueError(f"--workdir={self.path} holds an imported trunk; a run wants another folder")
         if self.config.is_file():
-            changed = differences(load_config(self.path), config)
+            asked = load_config(self.path)
+            rates = (asked.learning_rate, config.learning_rate)
+            if not self.trunk.exists() and not any(self.packs.glob("*.safetensors")):
+                asked = dataclasses.replace(asked, learning_rate=config.learning_rate)
+            changed = differences(asked, config)
             before = read_json(self.config)
             for key, what in _FOLLOWED.items():
                 if (before.get(key) or None) != (described[key] or None):
@@ -103,6 +111,9 @@ class RunFolder:
                     f"--workdir={self.path} holds a run of another configuration:\n  " + "\n  ".join(changed)
                     + "\nuse another --workdir, or remove that one"
                 )
+            if rates[0] != rates[1]:
+                was, now = ("the recipe's" if rate is None else f"{rate:g}" for rate in rates)
+                note(f"the learning rate was {was}; from now on it is {now}")
         write_json(self.config, described)  # again too: data or trunk may have moved
 
     def save_start(self, network: keras.Model) -> None:
@@ -165,8 +176,12 @@ class RunFolder:
         tensors, metrics = checkpoint.tensors, None
         if checkpoint.mid_epoch:
             metrics = {name: tensors.pop(name) for name in list(tensors) if name.startswith("metrics:")}
+        groups = _groups(network)
+        for variable in groups["optimizer"]:
+            if variable.path.endswith("/learning_rate"):  # as it is asked for now
+                tensors[f"optimizer:{variable.path}"] = np.asarray(variable)
         with naming_file(checkpoint.path):
-            restore(_groups(network), tensors)
+            restore(groups, tensors)
         return ResumeState(checkpoint.step, checkpoint.epoch_seconds, metrics, checkpoint.path)
 
     def write_results(self, job: Job, evaluations: dict[str, Evaluation]) -> None:

@@ -126,7 +126,7 @@ def prepare(config: RunConfig) -> Job:
     val_sources = [source(domain, ("val",)) for domain in config.domains if _measures(config, infos[domain])]
     still = recipes[base].on_features or not preprocessing[base].crops
     stay = still and _features_stay(model, (*train_sources, *val_sources))
-    features = KeptFeatures(model, base) if stay else None
+    features = KeptFeatures(model, base, trunk.path) if stay else None
     head_first = recipes[base].head and not stay
     pipeline = TrainPipeline(train_sources, recipes[base].batch_size, config.seed, config.cache and not features)
     return Job(
@@ -140,7 +140,7 @@ def prepare(config: RunConfig) -> Job:
         train_sources=train_sources,
         val_sources=val_sources,
         features=features,
-        first_features=KeptFeatures(model, base) if head_first else None,
+        first_features=KeptFeatures(model, base, trunk.path) if head_first else None,
         pipeline=pipeline,
         towers={} if features else {domain: model.tower(domain, gates=True) for domain in config.domains},
         network=_compiled(config, recipes, model, pipeline.steps_per_epoch, features is not None),
