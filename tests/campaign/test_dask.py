@@ -151,7 +151,7 @@ def start(*command):
     return subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL)
 
 
-def test_what_goes_on_when_workers_and_schedulers_are_killed(folder):
+def test_what_goes_on_when_workers_and_schedulers_are_killed(folder, caplog):
     file, run, notes = folder / "scheduler.json", run_of("a"), []
     network = ("--host=127.0.0.1", "--no-dashboard")
     scheduler = start("distributed.cli.dask_scheduler", f"--scheduler-file={file}", "--port=0", *network)
@@ -172,6 +172,7 @@ def test_what_goes_on_when_workers_and_schedulers_are_killed(folder):
             with pytest.raises(Lost, match=f"^the scheduler at {file} is gone$"):
                 until(executor.ended)
         until(lambda: log(run).count("checkpoint") == 2)
+        assert not caplog.records  # one line is enough
     finally:
         for process in (scheduler, *started):
             process.kill()

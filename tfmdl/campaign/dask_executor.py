@@ -147,13 +147,18 @@ class DaskExecutor(Executor):
             raise lost from error
 
 
+def _quieten():
+    for name in ("distributed", "distributed.client"):  # Dask gives both a level
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is worth a line is said in one
+
+
 def at(address: str, jobs: int | None) -> DaskExecutor:
     """Returns the cluster whose scheduler has an address, or wrote the file `address`, which ends with .json.
 
     Raises:
         OSError: if there is no such scheduler.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is worth a line is said in one
+    _quieten()
     is_file = address.endswith(".json")
     if is_file and not pathlib.Path(address).is_file():
         raise FileNotFoundError(f"--cluster=dask:{address}: no such file; has the scheduler started?")
@@ -176,7 +181,7 @@ def on_slurm(jobs: int | None) -> DaskExecutor:
     """
     from dask_jobqueue import SLURMCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    _quieten()
     if not jobs:
         raise ValueError("--cluster=slurm needs --jobs: how many Slurm jobs to have at a time")
     try:
