@@ -1,5 +1,6 @@
 """Files are whole or refused: every byte of a file of tensors counts, and a full disk leaves what was there before."""
 
+import fcntl
 import json
 import re
 
@@ -8,7 +9,7 @@ import pytest
 from full_disk import files_of_at_most
 from safetensors.numpy import save_file
 
-from tfmdl.files import fingerprint, naming, read_json, read_tensors, write_json, write_tensors
+from tfmdl.files import fingerprint, is_locked, locked, naming, read_json, read_tensors, write_json, write_tensors
 
 TENSORS = {"b": np.arange(6, dtype="float32").reshape(2, 3), "a": np.array(0.5, "float32"), "c": np.zeros(0, "uint8")}
 HEADER = {"kind": "pack", "label_names": ["stop", "grün"], "accuracy": 0.5}
@@ -111,3 +112,12 @@ def test_what_is_no_json_object_is_named(content, tmp_path):
 def test_an_error_that_says_all_in_its_text_keeps_it(tmp_path):
     with pytest.raises(OSError, match="^1: exists already$"), naming(tmp_path / "1"):
         raise FileExistsError("1: exists already")
+
+
+def test_a_lock_is_seen_and_those_who_look_are_not(tmp_path):
+    assert not is_locked(tmp_path)
+    with locked(tmp_path, "test"):
+        assert is_locked(tmp_path)
+    with open(tmp_path / ".lock") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # another process, which looks at this moment
+        assert not is_locked(tmp_path)

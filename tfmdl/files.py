@@ -249,7 +249,8 @@ def is_locked(folder: str | os.PathLike) -> bool:
     """Returns whether a process has `folder`."""
     try:
         with open(pathlib.Path(folder, _LOCK_FILE)) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: two that ask are in nobody's way, and NFS has no exclusive lock on a file that is only read.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

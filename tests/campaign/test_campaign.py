@@ -11,6 +11,7 @@ import pytest
 from small_domains import write_domain
 
 from faults.commands import Command, run_command
+from tfmdl.campaign.executors import Local
 from tfmdl.campaign.plan import CampaignConfig, plan
 from tfmdl.campaign.runner import execute
 from tfmdl.evaluation.evaluate import EvaluationConfig, evaluate
@@ -198,7 +199,7 @@ def test_what_starts_from_a_run_that_failed_is_left_out(data_dir, tmp_path, caps
         str(data_dir), str(tmp_path), "base", ("tiny",), ("individual", "dan"), train_flags=("--widht=4",)
     )
     runs = plan(config)
-    assert {run.workdir for run in execute(runs, jobs=2)} == {run.workdir for run in runs}
+    assert {run.workdir for run in execute(runs, Local(2))} == {run.workdir for run in runs}
     said = capsys.readouterr().out
     assert said.count("trunk base: failed with exit code 1: ") == 2
     assert [name for name in ("individual", "dan") if f"4  {name} tiny: left out, what it starts from failed" in said]

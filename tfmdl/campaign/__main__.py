@@ -17,7 +17,9 @@ from absl import flags
 from tfmdl import option_flags
 from tfmdl.backbones import BACKBONES
 from tfmdl.campaign import runner
+from tfmdl.campaign.clusters import executor_of
 from tfmdl.campaign.costs import Costs, duration
+from tfmdl.campaign.executors import Lost
 from tfmdl.campaign.plan import CampaignConfig, claim, is_claimed, plan, rows_of
 from tfmdl.campaign.report import summary, write_report
 from tfmdl.campaign.results import collect
@@ -52,7 +54,13 @@ def define_flags():
     flags.DEFINE_integer("base_epochs", None, "Epochs of the trunks, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_enum("backbone", None, list(BACKBONES), "Network of all methods; by default that of each one's paper.")
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
-    flags.DEFINE_integer("jobs", 1, "Runs at a time.", **POSITIVE)
+    flags.DEFINE_string(
+        "cluster",
+        "local",
+        "Where the runs are at work: local; dask:ADDRESS, the workers of the scheduler there, where ADDRESS may be the "
+        "file that it wrote, as in dask:/shared/scheduler.json; or slurm, in as many Slurm jobs as --jobs says.",
+    )
+    flags.DEFINE_integer("jobs", None, "Runs at a time; by default 1, or those that workers can do.", **POSITIVE)
     flags.DEFINE_bool("dry_run", False, "Show the plan only.")
     flags.DEFINE_bool("report_only", False, "Write the report of what is there, and run nothing.")
     flags.DEFINE_enum("split", "val", ["val", "test"], "Split that the report measures on.")
@@ -92,7 +100,7 @@ def config_of_flags(train_flags: list[str]) -> CampaignConfig:
 
 def show_plan(runs, jobs):
     """Prints what there is to run and, once a run is finished, how long it may take."""
-    table = number_table("", "runs", "finished", "images to train on", "about")
+    table = number_table("", "runs", "finished", "images to train on", f"about, {jobs} at a time")
     costs = Costs(runs)
     names = list(dict.fromkeys(run.row for run in runs))
     for name, members in [*((name, [run for run in runs if run.row == name]) for name in names), ("all", runs)]:
@@ -110,7 +118,7 @@ def show_plan(runs, jobs):
 def main(argv):
     config = config_of_flags(argv[1:])
     runs = plan(config)
-    show_plan(runs, FLAGS.jobs)
+    show_plan(runs, FLAGS.jobs or 1)
     if FLAGS.dry_run:
         for planned in runs:
             print(planned.command())
@@ -132,16 +140,21 @@ def main(argv):
 
 def run_all(config, runs):
     """Runs what is missing; returns what failed."""
-    with locked(config.workdir, "campaign"):
+    with executor_of(FLAGS.cluster, FLAGS.jobs) as executor, locked(config.workdir, "campaign"):
         if not is_claimed(config):
             runner.check_flags(runs[0])  # before the folder is bound to flags that cannot work
         claim(config)
         try:
-            return runner.execute(runs, FLAGS.jobs)
+            return runner.execute(runs, executor)
+        except Lost as lost:
+            raise Lost(f"{lost}: {_left(runs)}") from lost
         except runner.Stopped as stopped:
-            left = sum(not run.finished for run in runs)
-            print(f"{stopped}: {left} of {len(runs)} runs are left; the same command goes on", file=sys.stderr)
+            print(f"{stopped}: {_left(runs)}", file=sys.stderr)
             sys.exit(143)
+
+
+def _left(runs):
+    return f"{sum(not run.finished for run in runs)} of {len(runs)} runs are left; the same command goes on"
 
 
 def run():
