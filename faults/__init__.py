@@ -23,4 +23,11 @@ it finds is mended, and kept as a test; tests/faults/ runs a small share of it.
     disks.py       disks that fail, power that is cut
     pairs.py       two commands in one folder at once
     parts.py       what these three have in common: shares of cases, the loop, the report
+
+    model_server.py   a stand-in for TensorFlow Serving; the tests and benchmarks use it, too
+    c_library.py      compiles C programs on TensorFlow's C library; saved_model.h is what they share
+    load.c            asks an export from several threads, checks the answers, changes exports
+    swapped.py        versions that take one another's place, and what they must answer
+    targets.py        what is put under load: the stand-in with its clients, and load.c
+    load.py           the load: rows of latencies and memory, what came of requests
 """
