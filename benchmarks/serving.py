@@ -38,7 +38,7 @@ CLIENTS = 4
 ONE_IN = 50  # requests that are malformed
 MOST_ROWS = 8
 BATCHES = (1, 8, 32)
-BAD_FILES = (b"", b"no image", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\x00\x01\x00\x00" * 2)
+BAD_FILES = (b"", b"no image", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0\1\0\0" * 2)
 REASONS = ("is no JPEG", "is no JPEG", "is damaged", "has 65536x65536 pixels")
 
 
