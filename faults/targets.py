@@ -300,6 +300,6 @@ DAMAGED = (
     (b"", "is no JPEG"),
     (b"no image", "is no JPEG"),
     (b"\xff\xd8\xff\xe0", "is damaged"),
-    (b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\x00\x01\x00\x00" * 2, "has 65536x65536 pixels"),
+    (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0\1\0\0" * 2, "has 65536x65536 pixels"),
 )
 KINDS = {"stand-in": StandIn, "c-library": CLibrary}
