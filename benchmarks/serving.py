@@ -4,7 +4,7 @@
       --data_dir=records
     python benchmarks/serving.py --measure=soak --requests=2000     # a small network with random weights
 
-The soak runs tests/serving/model_server.py, which stands in for TensorFlow Serving, in a process of its own.
+The soak runs faults/model_server.py, which stands in for TensorFlow Serving, in a process of its own.
 """
 
 import tfmdl.quiet  # isort: skip  # noqa: F401
@@ -32,12 +32,13 @@ from tfmdl.serving.source import from_runs
 from tfmdl.serving.writer import Options, write_export
 
 OPENVINO_LATENCY = pathlib.Path(__file__).with_name("openvino_latency.py")
-TESTS = pathlib.Path(__file__).parents[1] / "tests" / "serving"
+ROOT = pathlib.Path(__file__).parents[1]
+TESTS = ROOT / "tests" / "serving"
 CLIENTS = 4
 ONE_IN = 50  # requests that are malformed
 MOST_ROWS = 8
 BATCHES = (1, 8, 32)
-BAD_FILES = (b"", b"no image", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\x00\x01\x00\x00" * 2)
+BAD_FILES = (b"", b"no image", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0\1\0\0" * 2)
 REASONS = ("is no JPEG", "is no JPEG", "is damaged", "has 65536x65536 pixels")
 
 
@@ -111,9 +112,9 @@ def soak(path, source, samples, requests):
 
 @contextlib.contextmanager
 def _server(base):
-    command = [sys.executable, str(TESTS / "model_server.py"), str(base)]
+    command = [sys.executable, "-m", "faults.model_server", str(base)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         yield process, json.loads(process.stdout.readline())
         process.stdin.close()

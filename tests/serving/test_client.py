@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from made import ALL, ENCODERS, MIXED, PAIR, label_names, picture
-from model_server import Server, send, tensors_of
 from tensorflow_serving.apis import predict_pb2
 
 from faults.commands import run_command
+from faults.model_server import Server, send, tensors_of
 from tfmdl.serving.assets import predict_request, read_warmup
 from tfmdl.serving.remote import GrpcClient, RefusedError, RestClient, classify_files, rest_body
 

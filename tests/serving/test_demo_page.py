@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from made import ALL, ENCODERS, MIXED, NUM_CLASSES, label_names, picture
-from model_server import Server
 from PIL import Image
 from small_domains import write_domain
 
 from faults.commands import run_command
+from faults.model_server import Server
 from tfmdl.data.image_files import some_image_files
 from tfmdl.demo_page.answers import NearestImages
 from tfmdl.demo_page.server import MAX_UPLOAD, PageServer

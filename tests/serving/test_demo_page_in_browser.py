@@ -8,8 +8,8 @@ import threading
 
 import pytest
 from made import ENCODERS, picture
-from model_server import send
 
+from faults.model_server import send
 from tfmdl.data.image_files import ImageFiles
 from tfmdl.demo_page.answers import NearestImages
 from tfmdl.demo_page.server import PageServer

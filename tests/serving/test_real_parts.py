@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 import tensorflow as tf
 from made import ENCODERS, NUM_CLASSES, picture
 
+from faults.c_library import compiled
 from tfmdl.data import records
 from tfmdl.data.pipeline import Source as Records
 from tfmdl.evaluation.predict import predict_alone
@@ -19,7 +19,6 @@ from tfmdl.serving.source import from_runs
 from tfmdl.serving.writer import Options, write_export
 
 HERE = pathlib.Path(__file__).parent
-TENSORFLOW = pathlib.Path(tf.__file__).parent
 FIVE = [domain for domain in NUM_CLASSES if domain != "upright"]
 
 
@@ -64,14 +63,10 @@ def folded(runs, tmp_path_factory):
 
 
 def test_a_c_program_classifies_five_domains_in_one_batch(exported, jpegs, evaluated, tmp_path):
-    compiler = shutil.which("cc") or pytest.skip("no C compiler")
-    libraries = [TENSORFLOW / "libtensorflow_cc.so.2", TENSORFLOW / "libtensorflow_framework.so.2"]
-    if not all(library.is_file() for library in libraries):
-        pytest.skip("TensorFlow's wheel has no C library here")
-    program = tmp_path / "classify"
-    include = f"-I{TENSORFLOW / 'include'}"
-    built = [compiler, "-Wall", "-Werror", include, HERE / "classify.c", *libraries, f"-Wl,-rpath,{TENSORFLOW}"]
-    subprocess.run([*map(str, built), "-o", str(program)], check=True)
+    try:
+        program = compiled(HERE / "classify.c", tmp_path / "classify")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
     arguments = [argument for path, (domain, *_) in jpegs.items() for argument in (domain, str(path))]
     done = subprocess.run(

@@ -3,26 +3,39 @@
 What it takes and how it answers follows the real server's documents ("RESTful API", prediction_service.proto) and the
 rules of its JSON parser: inputs by the names and types of the signature, bytes as {"b64": ...}, rows of one shape.
 
-    python tests/serving/model_server.py BASE --name=tfmdl      # prints where it serves, until its input ends
+    python -m faults.model_server BASE --name=tfmdl      # prints where it serves, until its input ends
+
+As the real server does, the command follows its folder: a newer version is loaded and warmed up, takes the place of the
+one before, and is printed; the one before is unloaded when it has answered what it was asked.
 """
 
 import argparse
 import base64
 import binascii
 import concurrent.futures
+import gc
 import http.server
 import json
 import pathlib
 import re
 import sys
 import threading
+import time
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
 
 INTEGERS = {tf.int32: (-(2**31), 2**31 - 1), tf.uint8: (0, 255)}
+POLL_SECONDS = 1.0  # as the real server's --file_system_poll_wait_seconds
+DEFAULT = "serving_default"
+WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 class NotFoundError(Exception):
@@ -33,12 +46,10 @@ class InvalidError(Exception):
     """A request that the model or the interface does not take."""
 
 
-class Model:
-    """The newest version of a served model."""
+class Version:
+    """A version of a served model."""
 
-    def __init__(self, base, name):
-        versions = [path for path in pathlib.Path(base).iterdir() if path.name.isdecimal()]
-        path = max(versions, key=lambda path: int(path.name))
+    def __init__(self, path, name):
         self.name, self.version = name, int(path.name)
         self._loaded = tf.saved_model.load(str(path))
 
@@ -67,7 +78,7 @@ class Model:
 
     def signature(self, name, version, signature):
         self.check(name, version)
-        signature = signature or "serving_default"
+        signature = signature or DEFAULT
         if signature not in self._loaded.signatures:
             raise InvalidError(f'Serving signature name: "{signature}" not found in signature def')
         return self._loaded.signatures[signature]
@@ -83,6 +94,42 @@ class Model:
             return {name: value.numpy() for name, value in signature(**inputs).items()}
         except tf.errors.InvalidArgumentError as error:
             raise InvalidError(error.message) from error
+
+    def warm_up(self, path):
+        """Asks the default signature what the version has been given to be warmed up with; the real server asks all."""
+        if (path / WARMUP).exists():
+            for log in tf.data.TFRecordDataset(str(path / WARMUP)).as_numpy_iterator():
+                request = prediction_log_pb2.PredictionLog.FromString(log).predict_log.request
+                if request.model_spec.signature_name == DEFAULT:
+                    self.predict(self._loaded.signatures[DEFAULT], tensors_in(request))
+
+
+class Model:
+    """The newest version of a served model. A request takes `served` once, and is answered by it to the end."""
+
+    def __init__(self, base, name):
+        self._base, self._name = pathlib.Path(base), name
+        self.served = Version(self._newest(), name)
+
+    def follow(self, told):
+        """Serves each newer version as it comes, and calls `told` with its number; without end."""
+        while True:
+            time.sleep(POLL_SECONDS)
+            path = self._newest()
+            if path and int(path.name) > self.served.version:
+                version = Version(path, self._name)
+                version.warm_up(path)
+                self.served = version
+                told(version.version)
+                gc.collect()  # graphs of the version before are in circles
+
+    def _newest(self):
+        versions = [path for path in self._base.iterdir() if path.name.isdecimal()]
+        return max(versions, key=lambda path: int(path.name), default=None)
+
+
+def tensors_in(request):
+    return {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
 
 
 def specs_of(signature):
@@ -177,7 +224,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not found or found[3] != "/metadata":
             return self._answer(400, _error(f"Malformed request: GET {self.path}"))
         try:
-            self._answer(200, self.server.model.metadata(found[1], int(found[2]) if found[2] else None))
+            self._answer(200, self.server.model.served.metadata(found[1], int(found[2]) if found[2] else None))
         except NotFoundError as error:
             self._answer(404, _error(str(error)))
 
@@ -187,7 +234,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not found or found[3] != ":predict":
             return self._answer(400, _error(f"Malformed request: POST {self.path}"))
         name, version = found[1], int(found[2]) if found[2] else None
-        model = self.server.model
+        model = self.server.model.served
         try:
             signature, inputs = tensors_of(body, lambda wanted: model.signature(name, version, wanted))
             self._answer(200, rows_of(model.predict(signature, inputs)))
@@ -226,10 +273,10 @@ class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):
         spec = request.model_spec
         version = spec.version.value if spec.HasField("version") else None
+        model = self.model.served
         try:
-            signature = self.model.signature(spec.name, version, spec.signature_name)
-            inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
-            outputs = self.model.predict(signature, inputs)
+            signature = model.signature(spec.name, version, spec.signature_name)
+            outputs = model.predict(signature, tensors_in(request))
         except NotFoundError as error:
             context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except InvalidError as error:
@@ -247,7 +294,7 @@ class Server:
     """Both interfaces, on ports of the system's choice on loopback; a context manager."""
 
     def __init__(self, base, name="tfmdl"):
-        model = Model(base, name)
+        self.model = model = Model(base, name)
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self._http.model = model
@@ -278,4 +325,9 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with Server(arguments.base, arguments.name) as server:
         print(json.dumps({"url": server.url, "address": server.address}), flush=True)
+
+        def tell(version):
+            print(json.dumps({"version": version}), flush=True)
+
+        threading.Thread(target=server.model.follow, args=(tell,), daemon=True).start()
         sys.stdin.read()
