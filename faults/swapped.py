@@ -110,6 +110,8 @@ def make(folder: pathlib.Path, seed: int, swaps: int) -> Swapped:
         seed: Of all values and images.
         swaps: How many versions follow the first.
     """
+    import keras
+
     from tfmdl.architecture import Architecture
     from tfmdl.domains import SHARED
     from tfmdl.model import MultiDomainClassifier
@@ -123,6 +125,7 @@ def make(folder: pathlib.Path, seed: int, swaps: int) -> Swapped:
     paths = {(domain, 0): folder / "packs" / "0" / f"{domain}.safetensors" for domain in CLASSES}
     paths[GUEST, 1] = folder / "packs" / "1" / f"{GUEST}.safetensors"
     if not paths[GUEST, 1].exists():
+        keras.utils.set_random_seed(seed)
         model = MultiDomainClassifier(CLASSES, Architecture(width=4, blocks_per_stage=1))
         fingerprint = None
         for (domain, time), path in paths.items():
@@ -165,9 +168,6 @@ def _draw(model, owners, rng):
         for owner, variable in bank.variable_of.items():
             if owner in owners:
                 value = np.asarray(variable) * rng.uniform(0.8, 1.25, variable.shape)
-                if "kernel" in variable.path:
-                    sides = 2 if variable.shape[:2] == (3, 3) else -1  # each channel by itself, or all of them
-                    value = rng.normal(size=variable.shape) * np.sqrt(2 / np.prod(variable.shape[:sides]))
                 # With small heads all classes would be about as probable.
                 variable.assign(2 * rng.normal(size=value.shape) if variable.path.startswith("head/kernel") else value)
 
