@@ -26,6 +26,7 @@ it finds is mended, and kept as a test; tests/faults/ runs a small share of it.
     parts.py       what these four have in common: shares of cases, the loop, the report
 
     model_server.py   a stand-in for TensorFlow Serving; the tests and benchmarks use it, too
+    compiler.py       the C compiler
     c_library.py      compiles C programs on TensorFlow's C library; saved_model.h is what they share
     load.c            asks an export from several threads, checks the answers, changes exports
     swapped.py        versions that take one another's place, and what they must answer

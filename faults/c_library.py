@@ -3,8 +3,8 @@
 import importlib.util
 import pathlib
 import re
-import shutil
-import subprocess
+
+from faults.compiler import compile_c
 
 HEADER = pathlib.Path(__file__).with_name("saved_model.h")
 _LIBRARY = "libtensorflow_cc.so.2"
@@ -17,9 +17,6 @@ def compiled(source: pathlib.Path, program: pathlib.Path) -> pathlib.Path:
         FileNotFoundError: if there is no C compiler, or no C library in TensorFlow's wheel.
         ValueError: if it cannot be compiled.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise FileNotFoundError("a C compiler is needed, cc, gcc or clang, and there is none")
     tensorflow = pathlib.Path(importlib.util.find_spec("tensorflow").origin).parent
     if not (tensorflow / _LIBRARY).is_file():
         raise FileNotFoundError(f"{tensorflow / _LIBRARY}: TensorFlow's wheel has no C library here")
@@ -28,14 +25,9 @@ def compiled(source: pathlib.Path, program: pathlib.Path) -> pathlib.Path:
     stands_in = program.with_name(_LIBRARY)
     functions = sorted(set(re.findall(r"\bTF_\w+(?=\()", source.read_text() + HEADER.read_text())))
     empty = "".join(f"void {name}(void) {{}}\n" for name in functions)
-    _run([compiler, "-shared", "-fPIC", "-xc", "-", f"-Wl,-soname,{_LIBRARY}", "-o", str(stands_in)], empty)
+    compile_c("-shared", "-fPIC", "-xc", "-", f"-Wl,-soname,{_LIBRARY}", "-o", stands_in, text=empty)
     flags = ["-O1", "-Wall", "-Werror", f"-I{tensorflow / 'include'}", f"-I{HEADER.parent}", f"-Wl,-rpath,{tensorflow}"]
-    _run([compiler, *flags, str(source), str(stands_in), "-lm", "-lpthread", "-o", str(program)])
+    compile_c(*flags, source, stands_in, "-lm", "-lpthread", "-o", program)
     stands_in.unlink()
     return program
 
-
-def _run(command, text=""):
-    done = subprocess.run(command, input=text, capture_output=True, text=True)
-    if done.returncode:
-        raise ValueError(f"{' '.join(command)}: {done.stderr.strip()}")

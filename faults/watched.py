@@ -9,11 +9,11 @@ import enum
 import mmap
 import os
 import pathlib
-import shutil
 import signal
 import struct
-import subprocess
 from collections.abc import Iterator
+
+from faults.compiler import compile_c
 
 SOURCE = pathlib.Path(__file__).with_name("watched.c")
 VARIABLE = "FAULTS_STATE"
@@ -101,16 +101,10 @@ def library(folder: pathlib.Path) -> pathlib.Path:
     """Compiles watched.c into a folder and returns the library.
 
     Raises:
-        ValueError: if there is no C compiler, or it fails.
+        FileNotFoundError, ValueError: as `compile_c`.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise ValueError("kills, disks and pairs need a C compiler, cc, gcc or clang, and there is none")
     path = folder / "watched.so"
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(path), str(SOURCE), "-ldl", "-lpthread"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise ValueError(f"{SOURCE} cannot be compiled: {done.stderr.strip().splitlines()[0]}")
+    compile_c("-shared", "-fPIC", "-O1", "-o", path, SOURCE, "-ldl", "-lpthread")
     return path
 
 
