@@ -1,11 +1,9 @@
 """The head alone, on features of the trunk: what the rest of a run begins with."""
 
-import numpy as np
-
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.records import INFO_FILE
 from tfmdl.training.batches import feature_batches
-from tfmdl.training.optimization import compile_network
+from tfmdl.training.optimization import compile_network, not_finite
 from tfmdl.training.setup import Job
 
 
@@ -24,9 +22,8 @@ def fit_head(job: Job) -> None:
     network = job.model.classifier(job.base, recipe.dropout)
     compile_network(network, job.model, {job.base: recipe}, pipeline.steps_per_epoch, job.config.jit_compile)
     network.fit(feature_batches(pipeline.epochs(recipe.schedule.epochs)), verbose=0, shuffle=False)
-    for variable in network.trainable_variables:
-        if not np.isfinite(np.asarray(variable)).all():
-            raise FloatingPointError(
-                f"{variable.path} is not finite after the head was trained alone: the features of the trunk are too "
-                f"large for float32: look at {job.trunk.path} and pixel_std in {INFO_FILE}"
-            )
+    if lost := not_finite(network.trainable_variables):
+        raise FloatingPointError(
+            f"{lost} after the head was trained alone: the features of the trunk are too large for float32: look at "
+            f"{job.trunk.path} and pixel_std in {INFO_FILE}"
+        )

@@ -5,8 +5,6 @@ import math
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from tfmdl.config import RunConfig
 from tfmdl.data.pipeline import naming_bad_records
 from tfmdl.data.records import INFO_FILE
@@ -18,6 +16,7 @@ from tfmdl.training.board import Board
 from tfmdl.training.callbacks import AroundSteps, RestoreMetrics, Terminated, sigterm
 from tfmdl.training.head import fit_head
 from tfmdl.training.metrics import append_metrics, metrics_line
+from tfmdl.training.optimization import not_finite
 from tfmdl.training.progress import Progress
 from tfmdl.training.run_folder import ResumeState, RunFolder, metric_variables
 from tfmdl.training.setup import Job, prepare
@@ -179,7 +178,7 @@ class Loop:
         self.board.after_step(self.step, logs)
         lost = None if math.isfinite(logs["loss"]) else f"the loss is {logs['loss']}"
         # Loss and statistics of the first step are of the weights that training begins with.
-        if self.step == 1 and (lost := lost or _not_finite(self.job.network.non_trainable_variables)):
+        if self.step == 1 and (lost := lost or not_finite(self.job.network.non_trainable_variables)):
             raise self._overflown(lost)
         if lost:
             raise self._diverged(lost)
@@ -201,7 +200,7 @@ class Loop:
 
     def _check_weights(self):
         # The loss of a step may be finite, and its update may not.
-        if lost := _not_finite(self.job.network.variables):
+        if lost := not_finite(self.job.network.variables):
             raise self._diverged(lost)
 
     def _diverged(self, what):
@@ -222,11 +221,3 @@ class Loop:
             f"{what} at step {self.step}: the images, or the weights that training begins with, are too large for "
             f"{job.config.precision}: {advice}"
         )
-
-
-def _not_finite(variables):
-    """Returns what is to be said of the first variable that is not finite, None where all are."""
-    for variable in variables:
-        if not np.isfinite(np.asarray(variable)).all():
-            return f"{variable.path} is not finite"
-    return None

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
+import numpy as np
 
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
@@ -121,3 +122,11 @@ def weight_decay_of(
         return base if owner == SHARED else weight_decay[owner]
 
     return decay_of
+
+
+def not_finite(variables: list[keras.Variable]) -> str | None:
+    """Returns what is to be said of the first variable that is not finite, None where all are."""
+    for variable in variables:
+        if not np.isfinite(np.asarray(variable)).all():
+            return f"{variable.path} is not finite"
+    return None
