@@ -68,6 +68,11 @@ def events(workdir):
     return read(workdir)
 
 
+def test_a_run_has_events_of_the_whole_and_of_both_parts(workdir):
+    for folder in (workdir, workdir / "train", workdir / "val"):
+        assert list(folder.glob("events.out.tfevents.*")), folder
+
+
 def test_numbers_are_written_every_epoch(events):
     for part, tags in (
         ("train", ("by_epoch/loss", "by_epoch/accuracy")),
