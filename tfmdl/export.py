@@ -17,7 +17,7 @@ from tfmdl.serving.litert import LiteRtFile, write_litert
 from tfmdl.serving.signatures import SERVING_DEFAULT
 from tfmdl.serving.source import data_dir_of, from_export, from_runs
 from tfmdl.serving.versions import newest
-from tfmdl.serving.writer import KEEP, PRECISIONS, Export, Options, write_export
+from tfmdl.serving.writer import KEEP, MANY, PRECISIONS, Export, Options, write_export
 
 
 def summary(done: Export) -> str:
@@ -87,6 +87,11 @@ def define_flags():
     flags.DEFINE_enum(
         "format", "saved_model", ["saved_model", "litert"], "litert: one domain as .tflite files, float32 and int8."
     )
+    flags.DEFINE_bool(
+        "domain_signatures",
+        None,
+        f"Signatures of each domain's own, classify_<domain>; by default for up to {MANY} domains.",
+    )
     flags.DEFINE_bool("fold", False, "Fold the normalisation into kernels (one domain), or to a scale and an offset.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the convolutions.")
     flags.DEFINE_float("tolerance", None, "Largest difference of probabilities from the live model's.", lower_bound=0)
@@ -113,6 +118,7 @@ def export(values):
         runs = [*values.workdir, *values.packs]
     options = Options(
         version=values.version,
+        domain_signatures=values.domain_signatures,
         fold=values.fold,
         precision=values.precision,
         tolerance=values.tolerance,

@@ -1,5 +1,6 @@
 """What holds for every layer: one gather, gradients that stay with their domain, configurations, shapes."""
 
+import contextlib
 import inspect
 
 import keras
@@ -128,6 +129,28 @@ def test_mixed_batch_equals_separate_batches(name, make, images):
         own = index == IDS
         if own.any():
             np.testing.assert_allclose(mixed[own], layer(images[own], domain=domain), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_stacks_that_banks_read_from_hold_all_and_change_nothing(name, make, images, values):
+    layer, domains = make(name), (*DOMAINS, np.int32(2), IDS)
+    before, wanted = values(layer), [layer(images, domain=domain) for domain in domains]
+    banks = [part for part in layer._flatten_layers() if isinstance(part, layers.DomainBank) and part.variables]
+    stacks = [bank.stack()[0] for bank in banks]
+    for variable in layer.variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    with contextlib.ExitStack() as reading:
+        for bank, stack in zip(banks, stacks, strict=True):
+            if len(bank.variables) > 1:
+                reading.enter_context(bank.reading(stack))
+            else:
+                bank.unstack(stack)
+        for domain, outputs in zip(domains, wanted, strict=True):
+            np.testing.assert_array_equal(layer(images, domain=domain), outputs)
+    for bank, stack in zip(banks, stacks, strict=True):
+        bank.unstack(stack)
+    for path, value in values(layer).items():
+        np.testing.assert_array_equal(value, before[path], err_msg=path)
 
 
 @pytest.mark.parametrize("name", SIDE_BY_SIDE)
@@ -269,7 +292,7 @@ def test_unknown_domain_is_named(name, make, images):
 
 # Every argument of every public layer, at a value that is not its default.
 CONFIGS = [
-    (layers.DomainBank, {"domains": DOMAINS, "shared": SOME}),
+    (layers.DomainBank, {"domains": DOMAINS, "shared": SOME, "axis": 1}),
     (layers.DomainBank, {"domains": DOMAINS, "shared": True, "initializer": "ones", "learned": False}),
     (layers.DomainDepthwiseConv2D,
      {"domains": DOMAINS, "kernel_size": 5, "strides": 2, "shared": True, "kernel_initializer": "ones"}),

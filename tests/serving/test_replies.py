@@ -56,7 +56,11 @@ def of_shape(*shape):
 
 SERVING = "expected an answer of TensorFlow Serving"
 LABELS = "expected lists of labels, probabilities and class ids"
+DOMAINS = {
+    "metadata": {"signature_def": {"signature_def": {"domains": {}}}}, "predictions": [{"domain": 5, "domain_id": 5}] * 256
+}
 REST = {
+    "domains of numbers": (http(json.dumps(DOMAINS).encode()), "expected 1 answers, one per image; received 256"),
     "a page": (http(b"<html>"), f"{SERVING}; received b'<html>'"),
     "nothing": (http(b""), f"{SERVING}; received b''"),
     "closed": (b"", "cannot connect"),

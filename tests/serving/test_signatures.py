@@ -15,7 +15,7 @@ from tfmdl.data import records
 from tfmdl.data.decode import decode_window
 from tfmdl.data.pipeline import Source, evaluation_batches
 from tfmdl.model import MultiDomainClassifier
-from tfmdl.serving.signatures import Served, build_module
+from tfmdl.serving.signatures import Served, all_signatures
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,10 @@ def test_names_types_and_shapes_are_those_promised(exported):
         "serving_default": (text("serving_default", "image_bytes", "domain"), answer(5)),
         "tf_example": (text("tf_example", "examples", "domain"), answer(5)),
         "features": (text("features", "image_bytes", "domain"), {"features": ("DT_FLOAT", (-1, 32))}),
+        "domains": (
+            {"index": ("DT_INT32", (-1,), "domains_index:0")},
+            {"domain": ("DT_STRING", (-1,)), "domain_id": ("DT_INT32", (-1,))},
+        ),
     }
     for suffix, dtype in (("", "DT_FLOAT"), ("_uint8", "DT_UINT8")):
         name = f"serve_images{suffix}"
@@ -210,6 +214,22 @@ def test_names_types_and_shapes_are_those_promised(exported):
         assert found[name].method_name == "tensorflow/serving/predict"
         # TensorFlow Serving's REST API would send these in base64.
         assert not [output for output in outputs if output.endswith("_bytes")]
+
+
+def test_domains_are_listed_by_name_and_id(signatures, source):
+    answer = signatures["domains"](index=tf.constant([1, 0, len(NUM_CLASSES), -1, 5]))
+    names = list(NUM_CLASSES)
+    assert [name.decode() for name in answer["domain"]] == [names[1], names[0], "", "", names[5]]
+    assert answer["domain_id"].tolist() == [source.ids[names[1]], source.ids[names[0]], -1, -1, source.ids[names[5]]]
+    assert signatures["domains"](index=tf.zeros(0, tf.int32))["domain"].shape == (0,)
+
+
+def test_of_many_domains_only_those_that_no_batch_mixes_have_signatures_of_their_own(source):
+    served = Served(source.model, source.packs, source.ids, (16, 16), domain_signatures=False)
+    assert {name for name in all_signatures(served) if name.startswith("classify_")} == {
+        "classify_upright", "classify_upright_uint8",
+    }
+    assert all_signatures(dataclasses.replace(served, domain_signatures=True)).keys() > all_signatures(served).keys()
 
 
 @pytest.mark.parametrize("name", ["serve_images", "serve_images_uint8"])
@@ -238,7 +258,7 @@ def test_two_domains_that_want_one_signature_are_refused(source):
     two = {"label_names": ["x", "y"], "category_ids": [0, 1], "tensors": {}}
     packs = [dataclasses.replace(source.packs[0], domain=domain, **two) for domain in model.domains]
     with pytest.raises(ValueError, match="'a_uint8'.*'classify_a_uint8'"):
-        build_module(Served(model, tuple(packs), {"a": 0, "a_uint8": 1}, (16, 16)))
+        all_signatures(Served(model, tuple(packs), {"a": 0, "a_uint8": 1}, (16, 16)))
 
 
 # Refusals

@@ -49,14 +49,14 @@ class DomainDepthwiseConv2D(DomainConvolution):
             kernel_initializer or keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
         )
         self.kernel = self._bank(
-            domains, shared=shared, initializer=self.kernel_initializer, dtype=self.dtype_policy, name="kernel"
+            domains, shared, self.kernel_initializer, axis=2, dtype=self.dtype_policy, name="kernel"
         )
 
     def build(self, input_shape):
         self.kernel.build((self.kernel_size, self.kernel_size, input_shape[-1], 1))
 
     def call(self, inputs, domain):
-        kernel = self.kernel.select(domain, axis=2)
+        kernel = self.kernel.select(domain)
         return depthwise_conv(inputs, kernel, self.strides, isinstance(domain, SideBySide))
 
     def compute_output_shape(self, input_shape):

@@ -1,5 +1,8 @@
 """One variable per domain, selected by name or gathered by id."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 from keras import ops
@@ -22,6 +25,7 @@ class DomainBank(keras.layers.Layer):
             the others has its own.
         initializer: Initializer of each variable. Keras's give the same value at each call: domains start equal.
         learned: False for variables that no gradient changes (moving statistics).
+        axis: Where the batch goes in the shape of what is gathered.
 
     Attributes:
         sharing: Names of the domains that the shared variable serves.
@@ -34,7 +38,7 @@ class DomainBank(keras.layers.Layer):
     bits = 32  # per weight in a file
     pooled = False  # whether all domains use, and mix, all variables
 
-    def __init__(self, domains, shared=False, initializer="zeros", learned=True, **kwargs):
+    def __init__(self, domains, shared=False, initializer="zeros", learned=True, axis=0, **kwargs):
         super().__init__(**kwargs)
         if not domains or len(set(domains)) != len(domains):
             raise ValueError(f"`domains` must name at least one domain, each once; received domains={domains}")
@@ -46,7 +50,9 @@ class DomainBank(keras.layers.Layer):
         self.one_for_all = len(set(self.sharing)) == len(self.domains)
         self.initializer = keras.initializers.get(initializer)
         self.learned = learned
+        self.axis = axis
         self.variable_of = {}
+        self._read = None  # a stack that values are taken out of, and its row of each domain
 
     def build(self, shape):
         """Makes the variables, each of `shape`: the shape of one domain's value, not of an input."""
@@ -82,28 +88,63 @@ class DomainBank(keras.layers.Layer):
             raise ValueError(f"`domain` must be one of {', '.join(self.domains)}; received domain={domain!r}")
         return self.variable_of[SHARED if domain in self.sharing else domain]
 
-    def select(self, domain, axis=0):
+    def select(self, domain):
         """Returns a domain's value, in the compute dtype of the layer that calls.
 
         Args:
             domain: A name, an int32 scalar, an int32 vector of shape (batch,), or a `SideBySide` of one.
-            axis: Where a vector's batch goes in the shape.
 
         Returns:
-            A tensor of the bank's shape; for a vector, unless one variable serves all, of that with the batch.
+            A tensor of the bank's shape; for a vector, unless one variable serves all, of that with the batch at
+            `axis`.
         """
         if isinstance(domain, str):
-            return self.variable(domain).value
+            variable = self.variable(domain)
+            return variable.value if self._read is None else self.out_of(*self._read, domain)
         if self.one_for_all:
             return self.variable_of[SHARED].value
         ids = domain.ids if isinstance(domain, SideBySide) else domain
+        if self._read is not None:
+            stack, rows = self._read
+            return ops.take(stack, ops.take(np.array(rows, "int32"), ids), axis=self.axis)
         if len(ops.shape(ids)) == 0:
-            return ops.take(self.stacked(), ids, axis=0)
-        return gather(self.stacked(axis), ids, axis)
+            return ops.take(self.stacked(), ids, axis=self.axis)
+        return gather(self.stacked(), ids, self.axis)
 
-    def stacked(self, axis=0):
-        """Returns the values of all domains, stacked along `axis`: (number of domains, *shape) by default."""
-        return ops.stack([self.variable(domain).value for domain in self.domains], axis)
+    def stacked(self):
+        """Returns the values of all domains, stacked along `axis`: (number of domains, *shape) where that is 0."""
+        if self._read is not None:
+            stack, rows = self._read
+            return ops.take(stack, np.array(rows, "int32"), axis=self.axis)
+        return ops.stack([self.variable(domain).value for domain in self.domains], self.axis)
+
+    def stack(self):
+        """Returns the values of all variables, stacked along `axis`, and which row of that serves each domain."""
+        owners = list(self.variable_of)
+        rows = [owners.index(SHARED if domain in self.sharing else domain) for domain in self.domains]
+        return ops.stack([variable.value for variable in self.variable_of.values()], self.axis), rows
+
+    def out_of(self, stack, rows, domain):
+        """Returns the value of the domain named `domain` out of what `stack` returns."""
+        return ops.take(stack, rows[self.domains.index(domain)], axis=self.axis)
+
+    @contextlib.contextmanager
+    def reading(self, stack) -> Iterator[None]:
+        """As long as the context lasts, values are taken out of `stack`, which has the values that `stack()` returns.
+
+        The variables are not read then. In a graph that serves, one variable takes the place of many.
+        """
+        self._read = (stack, self.stack()[1])
+        try:
+            yield
+        finally:
+            self._read = None
+
+    def unstack(self, stack):
+        """Sets all variables to what `stack()` returned."""
+        _, rows = self.stack()
+        for owner, variable in self.variable_of.items():
+            variable.assign(self.out_of(stack, rows, self.sharing[0] if owner == SHARED else owner))
 
     def exact(self, domain):
         """Returns what `select` gives for the domain named `domain`, as a numpy array, float64."""
@@ -128,6 +169,7 @@ class DomainBank(keras.layers.Layer):
             "shared": self.shared,
             "initializer": keras.initializers.serialize(self.initializer),
             "learned": self.learned,
+            "axis": self.axis,
         }
 
 

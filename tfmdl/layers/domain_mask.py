@@ -40,9 +40,9 @@ class DomainMask(DomainBank):
         self.threshold = threshold
         self.initial_score = initial_score
 
-    def select(self, domain, axis=0):
+    def select(self, domain):
         """Returns a domain's mask, float32; arguments and result as in `DomainBank.select`."""
-        scores = super().select(domain, axis)
+        scores = super().select(domain)
         mask = ops.cast(scores > self.threshold, "float32")
         return mask + (scores - ops.stop_gradient(scores))  # adds exactly zero, and the gradient
 
@@ -67,6 +67,6 @@ class DomainMask(DomainBank):
 
     def get_config(self):
         config = {**super().get_config(), "threshold": self.threshold, "initial_score": self.initial_score}
-        for argument in ("shared", "initializer", "learned"):
+        for argument in ("shared", "initializer", "learned", "axis"):
             del config[argument]
         return config

@@ -61,7 +61,7 @@ class DomainLowRankSeparableConv2D(DomainSeparableConv2D):
 
     def _depthwise_kernel(self, domain):
         """Returns (height, width, channels, 1), with the batch in front of the channels for one domain per image."""
-        kernel = self.depthwise.kernel.select(domain, axis=2)
+        kernel = self.depthwise.kernel.select(domain)
         update = self.depthwise_update.select(domain)
         if update is None:
             return kernel

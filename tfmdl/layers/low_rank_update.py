@@ -96,8 +96,10 @@ class _Factor(DomainBank):
         for domain, shape in shape_of.items():
             self.make_variable(domain, shape)
 
-    def stacked(self, axis=0):
+    def stacked(self):
         """Returns the factors of all domains, stacked: filled up with zeros to the largest."""
+        if self._read is not None:
+            return self._read[0]
         largest = tuple(np.max([variable.shape for variable in self.variable_of.values()], axis=0).tolist())
 
         def filled(domain):
@@ -107,4 +109,11 @@ class _Factor(DomainBank):
             missing = [size - length for size, length in zip(largest, value.shape, strict=True)]
             return ops.pad(value, [(0, number) for number in missing]) if any(missing) else value
 
-        return ops.stack([filled(domain) for domain in self.domains], axis)
+        return ops.stack([filled(domain) for domain in self.domains], self.axis)
+
+    def stack(self):
+        return self.stacked(), list(range(len(self.domains)))
+
+    def out_of(self, stack, rows, domain):
+        value = super().out_of(stack, rows, domain)
+        return value[tuple(slice(length) for length in self.variable_of[domain].shape)]

@@ -98,7 +98,7 @@ class DomainSoftDepthwiseConv2D(DomainDepthwiseConv2D):
         gates = self.gate(inputs, domain=domain)
         if self.observer is not None:
             self.observer(gates)
-        kernels = ops.squeeze(ops.cast(self.kernel.stacked(axis=2), "float32"), axis=-1)
+        kernels = ops.squeeze(ops.cast(self.kernel.stacked(), "float32"), axis=-1)
         mixed = ops.matmul(gates, kernels)[..., None]  # (kernel height, kernel width, batch, channels, 1)
         mixed = ops.cast(mixed, self.compute_dtype)
         return depthwise_conv(inputs, mixed, self.strides, isinstance(domain, SideBySide))

@@ -23,9 +23,11 @@ def values_of(model: MultiDomainClassifier, owner: str, *, is_base: bool = False
         owner: A domain, of which the result is what its pack holds, or "shared".
         is_base: The owner is a base domain, trained with the trunk: what such a domain lacks is left out.
     """
-    return {
-        slot: bank.stored(of)
-        for slot, of, bank in slots(model)
+    values = {}
+    for bank in model.banks():
         # What is pooled serves all domains: another pack, or the trunk, holds it.
-        if of == owner and not bank.pooled and not (is_base and model.base_lacks(slot))
-    }
+        if owner in bank.variable_of and not bank.pooled:
+            slot, _ = slot_and_owner(bank.variable_of[owner])
+            if not (is_base and model.base_lacks(slot)):
+                values[slot] = bank.stored(owner)
+    return values

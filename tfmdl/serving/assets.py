@@ -125,10 +125,10 @@ def write_warmup(folder: pathlib.Path, requests: list[SampleRequest]) -> list[Sa
         requests: At least one for each signature.
 
     Returns:
-        Those that were written: one of one row per signature, and one of all rows for the default one.
+        Those that were written: one of one row per signature, and one of many rows for the default one.
     """
-    first = {request.signature: request.rows([0]) for request in reversed(requests)}
-    chosen = [*first.values(), *(request for request in requests if request.signature == SERVING_DEFAULT)]
+    first = {request.signature: request for request in reversed(requests)}
+    chosen = [*(request.rows([0]) for request in first.values()), first[SERVING_DEFAULT]]
     path = folder / WARMUP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

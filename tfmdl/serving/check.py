@@ -8,6 +8,7 @@ from tfmdl.serving.remote import reason_of
 from tfmdl.serving.samples import Sample, SampleRequest, check_finite, live_answers
 from tfmdl.serving.signatures import FEATURES, SERVE_IMAGES, SERVING_DEFAULT, TF_EXAMPLE, Served, pixel_names
 
+_MOST_ROWS = 256  # of a request that mixes domains
 _TINY = float(np.finfo("float32").tiny)  # what differences are taken relative to where all features are zero
 
 
@@ -22,18 +23,26 @@ def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list
     requests, mixed = [], []
     for pack in served.packs:
         own = samples[pack.domain]
-        features, of_files = live_answers(live, pack, [sample.window for sample in own])
-        _, of_pixels = live_answers(live, pack, [sample.centre for sample in own])
-        for name in pixel_names(pack.domain):
-            dtype = "uint8" if name.endswith("_uint8") else "float32"
-            # Images differ in size: a batch is of one.
-            for sample, wanted in zip(own, of_pixels, strict=True):
-                requests.append(SampleRequest(name, {"image": sample.whole[None].astype(dtype)}, [pack], [wanted]))
+        if pack in served.asked_alone:
+            _, of_pixels = live_answers(live, pack, [sample.centre for sample in own])
+            for name, dtype in zip(pixel_names(pack.domain), ("float32", "uint8"), strict=True):
+                # Images differ in size: a batch is of one.
+                for sample, wanted in zip(own, of_pixels, strict=True):
+                    requests.append(SampleRequest(name, {"image": sample.whole[None].astype(dtype)}, [pack], [wanted]))
         if pack in served.mixable:
-            mixed += zip([pack] * len(own), own, features, of_files, strict=True)
+            answers = live_answers(live, pack, [sample.window for sample in own])
+            mixed += zip([pack] * len(own), own, *answers, strict=True)
     # In an order as clients may have it.
     mixed = [mixed[index] for index in np.random.default_rng(0).permutation(len(mixed))]
-    packs, sent, features, probabilities = map(list, zip(*mixed, strict=True))
+    for first in range(0, len(mixed), _MOST_ROWS):
+        requests += _mixed_requests(served, mixed[first : first + _MOST_ROWS])
+    return requests
+
+
+def _mixed_requests(served, rows):
+    """Returns requests for the signatures that mix domains, of rows (pack, sample, features, probabilities)."""
+    requests = []
+    packs, sent, features, probabilities = map(list, zip(*rows, strict=True))
     domain = np.array([pack.domain.encode() for pack in packs], object)
     domain_id = np.array([served.ids[pack.domain] for pack in packs], "int32")
     files = {"image_bytes": np.array([sample.encoded for sample in sent], object), "domain": domain}

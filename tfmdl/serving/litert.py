@@ -30,7 +30,13 @@ except ModuleNotFoundError:
     Interpreter = None
 
 # What only a SavedModel has, by the flag that asks for it.
-OF_SAVED_MODELS = {"version": "version", "keep": "keep", "precision": "precision", "license": "license_line"}
+OF_SAVED_MODELS = {
+    "version": "version",
+    "keep": "keep",
+    "domain_signatures": "domain_signatures",
+    "precision": "precision",
+    "license": "license_line",
+}
 
 # By how much probabilities may differ from the live model's.
 TOLERANCES = {"float32": 1e-4, "int8": 0.1}

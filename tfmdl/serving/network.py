@@ -2,7 +2,7 @@
 
 from tfmdl.backbones import BACKBONES
 from tfmdl.domains import SHARED
-from tfmdl.layers import DomainAffine, DomainConv2D, DomainHead, DomainSeparableConv2D
+from tfmdl.layers import DomainAffine, DomainBank, DomainConv2D, DomainHead, DomainSeparableConv2D
 from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.model import MultiDomainClassifier, copy_variables, slot_and_owner
 from tfmdl.sharing.method import SharingMethod
@@ -28,6 +28,7 @@ class FoldedClassifier:
     def __init__(self, model: MultiDomainClassifier, dtype: str = "float32"):
         self.domains = model.domains
         self.num_classes = model.num_classes
+        self.budgets = model.budgets
         self.domain_id = model.domain_id
         architecture = model.architecture
         alone = len(model.domains) == 1
@@ -62,6 +63,11 @@ class FoldedClassifier:
     @property
     def variables(self):
         return [*self.backbone.variables, *self.head.variables]
+
+    def banks(self):
+        """Returns the banks that hold all variables."""
+        layers = (*self.backbone._flatten_layers(), *self.head._flatten_layers())
+        return [layer for layer in layers if isinstance(layer, DomainBank)]
 
     def features(self, image, domain):
         """Returns the pooled features, (batch, channels) float32, of images of `domain` (a name or ids)."""

@@ -24,6 +24,9 @@ _ROW = re.compile(r"row (\d{1,9}): (.*)", re.DOTALL)
 _TOLD = 2000  # characters of what a server says
 
 _EXPECTED = "expected an answer of TensorFlow Serving"
+_DOMAINS = "domains"  # the signature that lists them
+_LISTED = 256  # in one request
+_MOST_DOMAINS = 100_000  # however many more a server may tell of
 _CLASSIFY = "classify_"  # and the name of a domain: the signatures for its pixels
 
 Answers = list[dict]  # one per image: lists label, probability and class_id, the most probable class first
@@ -83,9 +86,21 @@ class RestClient:
             signatures = set(content["metadata"]["signature_def"]["signature_def"])
         except (KeyError, TypeError):
             raise RefusedError(f"{self.url}: {_EXPECTED}, its signatures; received {body[:200]!r}") from None
-        # Each domain has two signatures for pixels.
+        if _DOMAINS in signatures:
+            return sorted(self._listed())
+        # As 0.1.0 wrote them, each domain has two signatures for pixels.
         named = [name.removeprefix(_CLASSIFY) for name in signatures if name.startswith(_CLASSIFY)]
         return sorted(name for name in named if _pixel_signature(name) in signatures)
+
+    def _listed(self):
+        for first in range(0, _MOST_DOMAINS, _LISTED):
+            answers = self.predict(_DOMAINS, [{"index": index} for index in range(first, first + _LISTED)])
+            names = [answer.get("domain") if isinstance(answer, dict) else None for answer in answers]
+            if not all(isinstance(name, str) for name in names):
+                raise RefusedError(f"{self.url}: {_EXPECTED}, its domains; received {str(answers)[:200]}")
+            yield from filter(None, names)
+            if not all(names):
+                return
 
     def _asked(self, how, where, body=None, rows=0):
         """Returns what the JSON of the server's reply holds, and the reply itself."""

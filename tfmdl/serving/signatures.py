@@ -6,10 +6,12 @@
     serve_images            image float32 (rows, height, width, 3), domain_id int32 (rows,)      computes no strings
     classify_<domain>       image float32 (rows, any height, any width, 3)
     ..._uint8               the last two for uint8
+    domains                 index int32 (rows,)                     answers with a domain's name and id
 
 Pixels are red, green and blue in 0..255; those of float32 are rounded to whole numbers, as image files hold them. All
 but serve_images, which takes images of just the size that the network sees, resize and crop as evaluation does. Rows of
-one request may be of any domains that are seen at one size; others have their classify_<domain>.
+one request may be of any domains that are seen at one size; others have their classify_<domain>. An export of very many
+domains has no other classify_<domain> than these: each takes seconds to write, and memory where it is served.
 
 The answer, one row per image, the most probable class first:
 
@@ -19,7 +21,8 @@ The answer, one row per image, the most probable class first:
 
 k is `TOP`, or the number of classes where that is less. Where rows of several domains share one answer, k follows the
 domain with the most classes, and a row of a domain with fewer is filled up: label "", probability 0, class_id -1.
-features answers with features, float32 (rows, channels).
+features answers with features, float32 (rows, channels). domains answers for the domains counted from 0 with domain,
+string (rows,), and domain_id, int32 (rows,); where there are no more with "" and -1.
 
 What one domain is answered does not depend on which other domains there are, not in a single bit: no operation on its
 values mixes them with another's.
@@ -27,6 +30,7 @@ values mixes them with another's.
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -42,6 +46,8 @@ SERVING_DEFAULT = "serving_default"
 TF_EXAMPLE = "tf_example"
 FEATURES = "features"
 SERVE_IMAGES = ("serve_images", "serve_images_uint8")
+DOMAINS = "domains"
+_TOLD = 50  # domains in a message: by gRPC it may have 8 kB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Served:
             another domain.
         size: Height and width of the images of a batch that mixes domains.
         gathers: A batch mixes domains; False for a folded network of one domain.
+        domain_signatures: Each domain has its classify_<domain>; otherwise only those have that no batch mixes.
     """
 
     model: object
@@ -62,11 +69,22 @@ class Served:
     ids: dict[str, int]
     size: tuple[int, int]
     gathers: bool = True
+    domain_signatures: bool = True
+
+    @property
+    def one_graph(self) -> bool:
+        """Whether one graph computes any domain, which is a number to it: domains of one method, and several."""
+        return self.gathers and not self.model.budgets
 
     @property
     def mixable(self) -> tuple[Pack, ...]:
         """The packs whose domains share a batch: those that are evaluated at `size`."""
         return tuple(pack for pack in self.packs if pack.preprocessing.size == self.size)
+
+    @property
+    def asked_alone(self) -> tuple[Pack, ...]:
+        """The packs whose domains have signatures of their own."""
+        return tuple(pack for pack in self.packs if self.domain_signatures or pack not in self.mixable)
 
     @property
     def top(self) -> int:
@@ -80,28 +98,24 @@ def most_common_size(packs) -> tuple[int, int]:
     return max(sizes, key=sizes.get)
 
 
-def module_of_values(model) -> tf.Module:
-    """Returns a module of the values of a model: plain variables by their paths, for an export knows no Keras."""
-    module = tf.Module()
-    module.values = {variable.path: variable.value for variable in model.variables}
-    return module
-
-
-def build_module(served: Served) -> tuple[tf.Module, dict]:
-    """Returns a module that holds the values of the model, and signatures on them, by name.
+def all_signatures(served: Served) -> dict[str, Callable]:
+    """Returns the signatures by name.
 
     Raises:
         ValueError: if the names of two domains lead to one name of a signature.
     """
-    module = module_of_values(served.model)
-    features = mixed_features(served)
-    signatures = {**file_signatures(served, features), **mixed_pixel_signatures(served, features)}
-    for pack in served.packs:
-        for name, signature in pixel_signatures(served.model, pack).items():
+    features, best = mixed_features(served), mixed_best(served)
+    signatures = {
+        **file_signatures(served, features, best),
+        **mixed_pixel_signatures(served, features, best),
+        DOMAINS: list_of_domains(served),
+    }
+    for size in dict.fromkeys(pack.preprocessing.size for pack in served.asked_alone):
+        for pack, name, signature in pixel_signatures(served, size):
             if name in signatures:
                 raise ValueError(f"domain {pack.domain!r}: another domain's signature is named {name!r} already")
             signatures[name] = signature
-    return module, signatures
+    return signatures
 
 
 def pixel_names(domain: str) -> tuple[str, str]:
@@ -109,31 +123,60 @@ def pixel_names(domain: str) -> tuple[str, str]:
     return f"classify_{domain}", f"classify_{domain}_uint8"
 
 
+def list_of_domains(served: Served):
+    """Returns the signature that lists the domains."""
+    names, ids = zip(*((pack.domain, served.ids[pack.domain]) for pack in served.packs), strict=True)
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None,), tf.int32, name="index")])
+    def domains(index):
+        known = (index >= 0) & (index < len(names))
+        at = tf.where(known, index, 0)
+        return {
+            "domain": tf.where(known, tf.gather(tf.constant(names), at), ""),
+            "domain_id": tf.where(known, tf.gather(tf.constant(ids), at), -1),
+        }
+
+    return domains
+
+
 def mixed_features(served: Served):
     """Returns a function from pixels, (rows, *served.size, 3), and slots, int32 (rows,), to pooled features.
 
     A slot is the position of the row's domain in `served.mixable`. There is at least one row.
     """
-    preprocessing = [pack.preprocessing for pack in served.mixable]
-    mean = np.array([each.mean for each in preprocessing], "float32")
-    std = np.array([each.std for each in preprocessing], "float32")
+    normalized = _normalizer(served.mixable)
     names = [pack.domain for pack in served.mixable]
     index = np.array([served.model.domain_id(name) for name in names], "int32")
 
-    # Its graph is large, and stored once for all signatures that call it.
-    @tf.function(
-        autograph=False,
-        input_signature=[tf.TensorSpec((None, *served.size, 3), tf.float32), tf.TensorSpec((None,), tf.int32)],
-    )
+    @_stored_once(tf.TensorSpec((None, *served.size, 3), tf.float32), tf.TensorSpec((None,), tf.int32))
     def features(images, slot):
-        own_mean, own_std = (tf.gather(value, slot)[:, None, None, :] for value in (mean, std))
-        images = normalize(images, own_mean, own_std)
+        images = normalized(images, slot)
         return served.model.features(images, tf.gather(index, slot) if served.gathers else names[0])
 
     return features
 
 
-def file_signatures(served: Served, features_of) -> dict:
+def mixed_best(served: Served):
+    """Returns a function from features and slots to probability and index of the best classes of each row's domain."""
+    channels = served.model.backbone.compute_output_shape((None, None, None, 3))[-1]
+
+    @_stored_once(tf.TensorSpec((None, channels), tf.float32), tf.TensorSpec((None,), tf.int32))
+    def best(features, slot):
+        probabilities, class_ids = [], []
+        # By domain, for all rows, and then each row's own: what a domain is answered is the same whoever else is there.
+        for pack in served.mixable:
+            top = min(served.top, len(pack.label_names))
+            probability, class_id = _best(served.model.head(features, domain=pack.domain), top)
+            fill = [[0, 0], [0, served.top - top]]
+            probabilities.append(tf.pad(probability, fill))
+            class_ids.append(tf.pad(class_id, fill, constant_values=-1))
+        own = tf.stack([slot, tf.range(tf.size(slot))], axis=1)
+        return tuple(tf.gather_nd(tf.stack(values), own) for values in (probabilities, class_ids))
+
+    return best
+
+
+def file_signatures(served: Served, features_of, best_of) -> dict:
     """Returns the signatures that take image files and examples, each row of the domain that it names, by name."""
     mixable, model = served.mixable, served.model
     elsewhere = [pack for pack in served.packs if pack not in mixable]
@@ -151,7 +194,7 @@ def file_signatures(served: Served, features_of) -> dict:
         known = domain[:, None] == tf.constant(names)
 
         def reason(row):
-            expected = f"]; expected {', '.join(model.domains)}"
+            expected = f"]; expected {_some(model.domains)}"
             return tf.strings.join(["unknown domain [", tf.strings.substr(domain[row], 0, 80), expected])
 
         domain = refuse_rows(domain, ~tf.reduce_any(known, axis=1), reason)
@@ -161,8 +204,7 @@ def file_signatures(served: Served, features_of) -> dict:
     def strings(name):
         return tf.TensorSpec((None,), tf.string, name=name)
 
-    # Reading image files is a large part of the graph: as `mixed_features`, it is stored once.
-    @tf.function(autograph=False, input_signature=[strings("image_bytes"), strings("domain")])
+    @_stored_once(strings("image_bytes"), strings("domain"))
     def read_and_embed(image_bytes, domain):
         """Returns features and slots of at least one row."""
         slot = slot_of(domain)
@@ -188,8 +230,14 @@ def file_signatures(served: Served, features_of) -> dict:
 
         return answered
 
+    first_label = np.cumsum([0, *(len(pack.label_names) for pack in mixable)])[:-1].astype("int32")
+    labels = [label for pack in mixable for label in pack.label_names]
+
     def classes(pooled, slot):
-        return _mixed_answer(served, pooled, slot)
+        probability, class_id = best_of(pooled, slot)
+        at = tf.gather(first_label, slot)[:, None] + tf.maximum(class_id, 0)
+        label = tf.where(class_id >= 0, tf.gather(tf.constant(labels), at), "")
+        return {"label": label, "probability": probability, "class_id": class_id}
 
     return {
         SERVING_DEFAULT: signature("image_bytes", classes),
@@ -198,10 +246,10 @@ def file_signatures(served: Served, features_of) -> dict:
     }
 
 
-def mixed_pixel_signatures(served: Served, features_of) -> dict:
+def mixed_pixel_signatures(served: Served, features_of, best_of) -> dict:
     """Returns the signatures for pixels of any domains, float32 and uint8, by name. They compute no strings."""
     ids = np.array([served.ids[pack.domain] for pack in served.mixable], "int32")
-    expected = ", ".join(f"{served.ids[pack.domain]} {pack.domain}" for pack in served.mixable)
+    expected = _some([f"{served.ids[pack.domain]} {pack.domain}" for pack in served.mixable])
     shape = (None, *served.size, 3)
 
     def answer(image, domain_id):
@@ -216,9 +264,8 @@ def mixed_pixel_signatures(served: Served, features_of) -> dict:
         )
         slot = tf.argmax(tf.cast(known, tf.int32), axis=1, output_type=tf.int32)
         image, slot = _at_least_one_row(image), _at_least_one_row(slot)
-        pooled = features_of(tf.cast(image, tf.float32), slot)
-        answer = _mixed_answer(served, pooled, slot, with_labels=False)
-        return _first(rows, answer)
+        probability, class_id = best_of(features_of(tf.cast(image, tf.float32), slot), slot)
+        return _first(rows, {"probability": probability, "class_id": class_id})
 
     def signature(dtype, name):
         @tf.function(
@@ -240,68 +287,85 @@ def mixed_pixel_signatures(served: Served, features_of) -> dict:
     return {name: signature(dtype, name) for name, dtype in zip(SERVE_IMAGES, (tf.float32, tf.uint8), strict=True)}
 
 
-def pixel_signatures(model, pack: Pack) -> dict:
-    """Returns the signatures for pixels of one domain, of any size, float32 and uint8, by name."""
-    domain, preprocessing = pack.domain, pack.preprocessing
-    size, cover, centre = preprocessing.size, preprocessing.cover_size, preprocessing.centre
-    shape = (None, None, None, 3)
+def pixel_signatures(served: Served, size: tuple[int, int]) -> Iterator[tuple[Pack, str, Callable]]:
+    """Yields packs, and signatures for pixels of their domain alone, of any size, float32 and uint8, with their names.
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
-    def classify(image):
+    Args:
+        served: What is served.
+        size: Height and width that the domains are seen at; those of another size are left out.
+    """
+    packs = [pack for pack in served.asked_alone if pack.preprocessing.size == size]
+    names = tf.constant([pack.domain for pack in packs])
+    covers, centres = ([getattr(p.preprocessing, name) for p in packs] for name in ("cover_size", "centre"))
+    normalized = _normalizer(packs)
+    index = np.array([served.model.domain_id(pack.domain) for pack in packs], "int32")
+    shape, slot_spec = (None, None, None, 3), tf.TensorSpec((), tf.int32)
+
+    def told(slot, *reason):
+        return tf.strings.join(["domain [", tf.gather(names, slot), "]: ", *reason])
+
+    @_stored_once(tf.TensorSpec(shape, tf.float32), slot_spec)
+    def as_in_files(image, slot):
+        finite = tf.reduce_all(tf.math.is_finite(image), axis=(1, 2, 3))
+        image = refuse_rows(image, ~finite, lambda row: told(slot, "image is not finite"))
+        return tf.cast(_as_in_files(image), tf.uint8)
+
+    @_stored_once(tf.TensorSpec(shape, tf.uint8), slot_spec)
+    def window(image, slot):
+        """Returns at least one row of what the network sees."""
         rows, sides = tf.shape(image)[0], tf.shape(image)[1:3]
+        cover, centre = tf.gather(tf.constant(covers), slot), tf.gather(tf.constant(centres), slot)
         empty = tf.reduce_any(sides < 1) & (rows > 0)
-        image = refuse(image, empty, lambda: f"domain [{domain}]: images have no pixels")
-        too_large = pixels_needed(tf.maximum(sides, 1), tf.constant(cover)) > MAX_PIXELS
+        image = refuse(image, empty, lambda: told(slot, "images have no pixels"))
+        too_large = pixels_needed(tf.maximum(sides, 1), cover) > MAX_PIXELS
         image = refuse(
             image,
             too_large & (rows > 0),
-            lambda: tf.strings.join(
-                [f"domain [{domain}]: an image ", pixels_told(sides, tf.constant(cover)), RULES["pixels"]]
-            ),
+            lambda: told(slot, "an image ", pixels_told(sides, cover), RULES["pixels"]),
         )
         image = tf.cond(
             rows > 0,
             lambda: window_of_images(image, cover, size, centre),
             lambda: tf.zeros((1, *size, 3), tf.uint8),
         )
-        image = normalize(tf.ensure_shape(image, (None, *size, 3)), preprocessing.mean, preprocessing.std)
-        logits = model.head(model.features(image, domain), domain=domain)
-        probability, class_id = _best(logits, min(TOP, len(pack.label_names)))
-        label = tf.gather(tf.constant(pack.label_names), class_id)
-        return _first(rows, {"label": label, "probability": probability, "class_id": class_id})
+        return normalized(tf.ensure_shape(image, (None, *size, 3)), slot)
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
-    def classify_float32(image):
-        finite = tf.reduce_all(tf.math.is_finite(image), axis=(1, 2, 3))
-        image = refuse_rows(image, ~finite, lambda row: f"image for domain [{domain}] is not finite")
-        return classify(tf.cast(_as_in_files(image), tf.uint8))
+    @_stored_once(tf.TensorSpec((None, *size, 3), tf.float32), slot_spec)
+    def tower(images, slot):
+        return served.model.features(images, tf.gather(index, slot))
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8, name="image")])
-    def classify_uint8(image):
-        return classify(image)
+    def signature(slot, pack, dtype):
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, dtype, name="image")])
+        def classify(image):
+            rows = tf.shape(image)[0]
+            images = window(image if dtype == tf.uint8 else as_in_files(image, slot), slot)
+            pooled = tower(images, slot) if served.one_graph else served.model.features(images, pack.domain)
+            logits = served.model.head(pooled, domain=pack.domain)
+            probability, class_id = _best(logits, min(TOP, len(pack.label_names)))
+            label = tf.gather(tf.constant(pack.label_names), class_id)
+            return _first(rows, {"label": label, "probability": probability, "class_id": class_id})
 
-    return dict(zip(pixel_names(domain), (classify_float32, classify_uint8), strict=True))
+        return classify
+
+    for slot, pack in enumerate(packs):
+        for name, dtype in zip(pixel_names(pack.domain), (tf.float32, tf.uint8), strict=True):
+            yield pack, name, signature(slot, pack, dtype)
 
 
-def _mixed_answer(served, features, slot, with_labels=True):
-    """Returns the outputs of a signature, for rows of several domains, each of the domain in its slot."""
-    probabilities, class_ids = [], []
-    # By domain, for all rows, and then each row's own: what a domain is answered is the same whoever else is there.
-    for pack in served.mixable:
-        top = min(served.top, len(pack.label_names))
-        probability, class_id = _best(served.model.head(features, domain=pack.domain), top)
-        fill = [[0, 0], [0, served.top - top]]
-        probabilities.append(tf.pad(probability, fill))
-        class_ids.append(tf.pad(class_id, fill, constant_values=-1))
-    own = tf.stack([slot, tf.range(tf.size(slot))], axis=1)
-    probability, class_id = (tf.gather_nd(tf.stack(values), own) for values in (probabilities, class_ids))
-    answer = {"probability": probability, "class_id": class_id}
-    if with_labels:
-        labels = [label for pack in served.mixable for label in pack.label_names]
-        first = np.cumsum([0, *(len(pack.label_names) for pack in served.mixable)])[:-1].astype("int32")
-        at = tf.gather(first, slot)[:, None] + tf.maximum(class_id, 0)
-        answer["label"] = tf.where(class_id >= 0, tf.gather(tf.constant(labels), at), "")
-    return answer
+def _stored_once(*specs):
+    """Makes a function a graph of its own: stored, loaded and prepared once for all signatures that call it."""
+    return tf.function(autograph=False, input_signature=specs)
+
+
+def _normalizer(packs):
+    """Returns a function from pixels and slots (a scalar, or one for each row) to normalised images, float32."""
+    mean, std = (np.array([getattr(pack.preprocessing, name) for pack in packs], "float32") for name in ("mean", "std"))
+
+    def normalized(images, slot):
+        own = (tf.gather(value, slot) for value in (mean, std))
+        return normalize(images, *(value[:, None, None, :] if slot.shape.rank else value for value in own))
+
+    return normalized
 
 
 def _best(logits, top):
@@ -324,6 +388,11 @@ def _at_least_one_row(values):
     """Adds a row of zeros where there is none: not every op takes an empty batch."""
     missing = tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)
     return tf.pad(values, [[0, missing], *[[0, 0]] * (len(values.shape) - 1)])
+
+
+def _some(names):
+    more = f" and {len(names) - _TOLD} more, which signature {DOMAINS} lists" if len(names) > _TOLD else ""
+    return ", ".join(names[:_TOLD]) + more
 
 
 def _pixels(size):

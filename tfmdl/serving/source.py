@@ -15,7 +15,8 @@ from tfmdl.model import MultiDomainClassifier
 from tfmdl.outside import printable
 from tfmdl.packs import Pack, Trunk, compose, read_packs, read_parts, values_of
 from tfmdl.serving.assets import MANIFEST
-from tfmdl.serving.signatures import module_of_values, most_common_size
+from tfmdl.serving.signatures import most_common_size
+from tfmdl.serving.values import restore
 from tfmdl.serving.versions import GRAPH, newest, read_domain, read_manifest
 from tfmdl.sharing import METHODS
 
@@ -33,8 +34,8 @@ class ExportSource:
         next_id: What the next domain will be called there.
         size: Height and width of the images of a batch that mixes domains.
         previous: The version that this one follows, or None.
-        rewired: Batches that mix domains are not computed as in that version, since domains differ in method in one of
-            the two: answers to them are the same up to rounding.
+        rewired: It is not computed as in that version, since domains differ in method in one of the two, or 0.1.0 wrote
+            it: answers are the same up to rounding.
     """
 
     model: MultiDomainClassifier
@@ -124,7 +125,7 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
         size = most_common_size(packs)
     model = compose(trunk, packs)
     before = own_budgets(_added_architectures({pack.domain: pack for pack in old}, trunk.base_domain))
-    rewired = bool(before or model.budgets)
+    rewired = bool(before or model.budgets or not manifest.stacked)
     return ExportSource(
         model, tuple(packs), trunk.base_domain, trunk.fingerprint, ids, next_id, size, version, rewired
     )
@@ -156,7 +157,7 @@ def _take_apart(version, manifest):
         # Its values need no graph, which takes seconds to load; that it can be read is all that is asked here.
         SavedModel.FromString((version / GRAPH).read_bytes())
         variables = str(version / "variables" / "variables")
-        tf.train.Checkpoint(module_of_values(model)).read(variables).assert_existing_objects_matched()
+        restore(model, variables, manifest.stacked)
     except (tf.errors.OpError, OSError, DecodeError, AssertionError, LookupError, ValueError) as error:
         raise ValueError(f"{version}: damaged, or not what its {MANIFEST} tells ({printable(str(error))})") from error
     base, fingerprint = manifest.base_domain, manifest.trunk_fingerprint

@@ -58,6 +58,7 @@ class Manifest:
         base_domain: The domain that the trunk was trained on.
         trunk_fingerprint: Of the trunk.
         folded, precision: As in `tfmdl.serving.writer.Options`.
+        stacked: Whether values lie as `tfmdl.serving.values` says; 0.1.0 had a variable for each domain and slot.
 
     Raises:
         ValueError: if a field is of another type, or does not fit the others.
@@ -72,6 +73,7 @@ class Manifest:
     trunk_fingerprint: str
     folded: bool
     precision: str
+    stacked: bool = False
 
     def __post_init__(self):
         check_types(self)
@@ -123,7 +125,11 @@ def _read_as(kind, path):
     content = parse_json(read_at_most(path), str(path))
     readers = {"architecture": Architecture.from_json, "preprocessing": Preprocessing.from_json}
     try:
-        fields = {field.name: content[field.name] for field in dataclasses.fields(kind)}
+        fields = {
+            field.name: content[field.name]
+            for field in dataclasses.fields(kind)
+            if field.name in content or field.default is dataclasses.MISSING
+        }
         return kind(**{name: readers[name](value) if name in readers else value for name, value in fields.items()})
     except KeyError as error:
         raise ValueError(f"{path}: damaged, it lacks {error}") from error

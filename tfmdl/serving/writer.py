@@ -10,13 +10,16 @@ from tfmdl.serving import assets
 from tfmdl.serving.check import ask, check_unchanged, features_difference, largest_difference, requests_for
 from tfmdl.serving.network import PRECISIONS, FoldedClassifier
 from tfmdl.serving.samples import samples_of
-from tfmdl.serving.signatures import Served, build_module
+from tfmdl.serving.signatures import Served, all_signatures
 from tfmdl.serving.source import ExportSource
+from tfmdl.serving.values import held
 from tfmdl.serving.versions import new_version, prune
 
 # By how much probabilities may differ from the live model's. Folding reorders float32 arithmetic; bfloat16 has 8 bits.
 TOLERANCES = {"float32": 1e-5, "folded": 1e-4, "bfloat16": 0.1}
 KEEP = 3
+# Up to so many domains have signatures of their own, where that is not asked for: each takes two seconds.
+MANY = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Options:
 
     Attributes:
         version: Its number, by default one more than the newest.
+        domain_signatures: Each domain has signatures of its own, classify_<domain>; by default if there are at most
+            `MANY` domains. One that batches cannot mix with the others has them in any case.
         fold: Fold the normalisation: see `FoldedClassifier`.
         precision: Of the convolutions, one of `PRECISIONS`.
         tolerance: By how much probabilities may differ from the live model's, by default as in `TOLERANCES`.
@@ -34,6 +39,7 @@ class Options:
     """
 
     version: int | None = None
+    domain_signatures: bool | None = None
     fold: bool = False
     precision: str = "float32"
     tolerance: float | None = None
@@ -94,13 +100,15 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
         ValueError: if the export does not answer as the live model does, a domain's answers are not finite, or two
             domains want one signature.
     """
-    manifest = {**source.manifest, "folded": options.fold, "precision": options.precision}
+    manifest = {**source.manifest, "folded": options.fold, "precision": options.precision, "stacked": True}
     served = _served(source, options)
     samples, drawn = samples_of(source.packs, options.data_dir)
     requests = requests_for(served, source.model, samples)
     with new_version(export_dir, options.version) as (written, path):
-        module, signatures = build_module(served)
-        tf.saved_model.save(module, str(written), signatures=signatures)
+        # Nobody trains what is served: without what gradients would need, a graph is smaller and written sooner.
+        forward = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        with held(served.model) as module:
+            tf.saved_model.save(module, str(written), signatures=all_signatures(served), options=forward)
         loaded = tf.saved_model.load(str(written))
         difference = largest_difference(loaded.signatures, requests)
         of_features = features_difference(loaded.signatures, requests)
@@ -132,7 +140,10 @@ def _served(source, options):
     elif options.precision != "float32":
         model = model.of_dtype(options.precision)
     gathers = not (options.fold and len(source.packs) == 1)
-    return Served(model, source.packs, source.ids, source.size, gathers)
+    of_domains = options.domain_signatures
+    if of_domains is None:
+        of_domains = len(source.packs) <= MANY
+    return Served(model, source.packs, source.ids, source.size, gathers, of_domains)
 
 
 def _check_unchanged(source, options, loaded, requests):
