@@ -57,7 +57,8 @@ def of_shape(*shape):
 SERVING = "expected an answer of TensorFlow Serving"
 LABELS = "expected lists of labels, probabilities and class ids"
 DOMAINS = {
-    "metadata": {"signature_def": {"signature_def": {"domains": {}}}}, "predictions": [{"domain": 5, "domain_id": 5}] * 256
+    "metadata": {"signature_def": {"signature_def": {"domains": {}}}},
+    "predictions": [{"domain": 5, "domain_id": 5}] * 256,
 }
 REST = {
     "domains of numbers": (http(json.dumps(DOMAINS).encode()), "expected 1 answers, one per image; received 256"),

@@ -60,7 +60,6 @@ class Served:
         ids: What stands for each domain in serve_images, by name. An id outlives versions: it is never given to
             another domain.
         size: Height and width of the images of a batch that mixes domains.
-        gathers: A batch mixes domains; False for a folded network of one domain.
         domain_signatures: Each domain has its classify_<domain>; otherwise only those have that no batch mixes.
     """
 
@@ -68,8 +67,12 @@ class Served:
     packs: tuple[Pack, ...]
     ids: dict[str, int]
     size: tuple[int, int]
-    gathers: bool = True
     domain_signatures: bool = True
+
+    @property
+    def gathers(self) -> bool:
+        """Whether there are several domains, so that a batch mixes them."""
+        return len(self.packs) > 1
 
     @property
     def one_graph(self) -> bool:
