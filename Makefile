@@ -7,7 +7,7 @@ BENCH_DIR ?= bench-output
 BENCHMARKS ?= train_step mixed_batch inference pipeline shuffling convert startup
 BENCH_FLAGS ?=
 
-.PHONY: demo test test-jax bench lint clean
+.PHONY: demo test test-slow test-jax bench lint clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +18,11 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m tfmdl.demo --workdir=$(DEMO_DIR)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m "not slow"
+
+# What takes as long as all others together: whole exports and campaigns, shares of faults, other programs.
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m slow
 
 # Layers and model on Keras's other backend, which need no TensorFlow.
 test-jax: $(VENV)/.jax-installed

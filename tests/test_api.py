@@ -112,6 +112,7 @@ def test_a_domain_that_is_not_there_is_named(runs):
         tfmdl.load(runs / "tiny").predict([], "dtd")
 
 
+@pytest.mark.slow
 def test_an_export_answers_as_the_classifier(runs, images, tmp_path):
     classifier = tfmdl.load(runs / "base", runs / "tiny")
     path = classifier.export(tmp_path / "served")

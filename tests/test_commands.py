@@ -30,6 +30,7 @@ def run(*arguments, **options):
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 def test_importing_a_command_defines_no_flags():
     program = f"""
 import importlib, absl.app, absl.flags

@@ -277,6 +277,7 @@ def test_warnings_are_a_line(capfd):
     assert capfd.readouterr().err == "warning: x[red].jpg is old\n"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_there_is_room_again(data_dir, tmp_path, capfd):
     config = RunConfig(
         domains=("tiny",),

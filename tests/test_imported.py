@@ -77,6 +77,7 @@ def test_the_head_comes_first(runs, data_dir):
     assert accuracy["pointwise_sharing"] >= accuracy["classifier_only"] - 0.2
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_and_exported(runs, data_dir, tmp_path, rng):
     loaded = tfmdl.load(runs / "pointwise_sharing")
     evaluated = loaded.evaluate(data_dir)["tiny"].accuracy
@@ -95,6 +96,7 @@ def test_several_domains_share_a_mixed_model(runs, trunk, tmp_path, rng):
     np.testing.assert_allclose(mixed[ids == 1][:, 4:], model.tower("tiny")(images[ids == 1]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_in_hand_is_trained_by_fit_and_saved(data_dir, tmp_path, rng):
     model = tfmdl.multi_domain(keras_model(), {"a": 3, "b": 2}, "low_rank", rank=1)
     model.train_only(["b"])

@@ -67,6 +67,7 @@ def campaign(data_dir, tmp_path_factory):
     return workdir, broken, done_then, resumed
 
 
+@pytest.mark.slow
 def test_what_fails_is_named_and_the_rest_goes_on(campaign):
     workdir, broken, done_then, _ = campaign
     assert broken.returncode == 1
@@ -77,6 +78,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(campaign):
     assert "$ python train.py --domain=tiny" in (workdir / "seed0/classifier_only/tiny/log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_a_kill(campaign):
     workdir, _, done_then, resumed = campaign
     assert resumed.returncode == 0, resumed.stderr
@@ -100,6 +102,7 @@ def measured(workdir, method, domain):
     return f"{100 * json.loads(last)['val/accuracy']:.1f}"
 
 
+@pytest.mark.slow
 def test_the_report_has_the_runs_own_numbers(campaign):
     workdir, *_ = campaign
     table, markdown = table_of(workdir), (workdir / "report.md").read_text()
@@ -110,6 +113,7 @@ def test_the_report_has_the_runs_own_numbers(campaign):
         assert re.fullmatch(r"\d+\.\d\dx", table[method]["parameters"])
 
 
+@pytest.mark.slow
 def test_the_page_stands_by_itself(campaign):
     workdir, *_ = campaign
     page = (workdir / "report.html").read_text()
@@ -123,6 +127,7 @@ def test_the_page_stands_by_itself(campaign):
         assert (workdir / folder).is_dir()
 
 
+@pytest.mark.slow
 def test_the_page_shows_right_and_wrong_answers_of_the_best_row(campaign):
     workdir, *_ = campaign
     table, page = table_of(workdir), (workdir / "report.html").read_text()
@@ -136,6 +141,7 @@ def test_the_page_shows_right_and_wrong_answers_of_the_best_row(campaign):
         assert (images.count("<li>") > images.count("✗")) == (accuracy > 0)
 
 
+@pytest.mark.slow
 def test_on_test_it_measures_what_eval_measures(campaign, data_dir, tmp_path):
     workdir, *_ = campaign
     labels = tmp_path / "labels"
@@ -156,6 +162,7 @@ def test_on_test_it_measures_what_eval_measures(campaign, data_dir, tmp_path):
     assert row.split(" | ")[2] == f"{100 * accuracy:.1f}"
 
 
+@pytest.mark.slow
 def test_a_damaged_pack_is_named_and_the_rest_is_reported(campaign, data_dir, tmp_path):
     copied = tmp_path / "work"
     shutil.copytree(campaign[0], copied)
@@ -194,6 +201,7 @@ def test_what_cannot_be_asked_for_stops_it_before_anything_runs(data_dir, tmp_pa
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_what_starts_from_a_run_that_failed_is_left_out(data_dir, tmp_path, capsys):
     config = CampaignConfig(
         str(data_dir), str(tmp_path), "base", ("tiny",), ("individual", "dan"), train_flags=("--widht=4",)

@@ -15,6 +15,7 @@ from data_prep.workspace import building, tidy
 from tfmdl.data.records import converted_domains
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_nothing_whole_and_the_next_is_as_if_it_had_not_been(
     decathlon, convert_here, tmp_path
 ):
@@ -84,6 +85,7 @@ while built < 50:
     assert os.listdir(tmp_path / "records") == ["left"] and os.listdir(tmp_path / "records" / "left") == ["one"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_conversion_says_so_in_one_line_and_leaves_nothing(decathlon, tmp_path, number):
     decathlon.add_domain("many", 2, {"train": 1500, "val": 2, "test": 2})

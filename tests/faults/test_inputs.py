@@ -24,6 +24,7 @@ def campaign(workdir, *flags):
     return done, json.loads((workdir / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_spoiled_inputs_are_read_as_they_are_or_refused_by_name(tmp_path):
     kinds = [kind for kind in KINDS if kind not in SLOW_TO_BEGIN]
     done, report = campaign(tmp_path, "--cases=120", "--seed=1", f"--kind={','.join(kinds)}")
@@ -33,6 +34,7 @@ def test_spoiled_inputs_are_read_as_they_are_or_refused_by_name(tmp_path):
     assert not (tmp_path / "cases").exists() and "| all | " in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_seed_makes_the_same_campaign_and_a_case_can_be_had_again(tmp_path):
     digests = [
         campaign(tmp_path / f"{number}", "--cases=60", f"--kind={LIGHT}", f"--seed={seed}")[1]["digest"]

@@ -33,6 +33,7 @@ def loaded(tmp_path_factory, kinds):
     return run_command("-m", "faults", "load", *flags, cwd=ROOT), folder
 
 
+@pytest.mark.slow
 def test_a_served_model_answers_right_while_a_version_takes_the_place_of_another(loaded, kinds):
     done, folder = loaded
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,6 +44,7 @@ def test_a_served_model_answers_right_while_a_version_takes_the_place_of_another
         assert row["refused"] >= 1 and row["mib"] > 50 and 0 < row["50"] <= row["99"] <= row["100"]
 
 
+@pytest.mark.slow
 def test_the_c_program_sees_an_answer_that_is_another(loaded, kinds):
     if "c-library" not in kinds:
         pytest.skip("there is no C library")

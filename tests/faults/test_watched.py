@@ -89,6 +89,7 @@ def test_two_that_write_one_file_do_not_meet(tmp_path):
     assert os.listdir(tmp_path) == ["one"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "flags"),
     [

@@ -37,6 +37,7 @@ def paths(folder, domains):
     return [str(folder / "packs" / f"{domain}.safetensors") for domain in domains]
 
 
+@pytest.mark.slow
 def test_domains_of_other_methods_come_and_go(tmp_path):
     runs, served = tmp_path / "runs", tmp_path / "served"
     runs.mkdir()

@@ -90,6 +90,7 @@ def test_a_c_program_classifies_five_domains_in_one_batch(exported, jpegs, evalu
     assert done.returncode == 1 and "row 0: the image of 3 bytes for domain [base] is damaged" in done.stderr
 
 
+@pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_it(exported, signatures, tmp_path):
     tool = pathlib.Path(sys.executable).with_name("saved_model_cli")
 
@@ -111,6 +112,7 @@ def test_saved_model_cli_shows_and_runs_it(exported, signatures, tmp_path):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), value)
 
 
+@pytest.mark.slow
 def test_openvino_answers_alike(folded, runs, tmp_path):
     openvino = pytest.importorskip("openvino")
     rng = np.random.default_rng(0)

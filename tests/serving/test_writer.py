@@ -45,6 +45,7 @@ def test_assets_tell_labels_preprocessing_and_whence(exported, source):
         assert size == SIZES[pack.domain] and tuple(domain["preprocessing"]["mean"]) == pack.preprocessing.mean
 
 
+@pytest.mark.slow
 def test_the_model_card_has_data_accuracies_parameters_and_license(runs, data_dir, tmp_path):
     folder = make_runs(tmp_path / "runs", {"base": 3, "tiny": 2}, names=lambda name, count: names_on_disk(name, count))
     source = from_runs(trunk=str(folder), pack_paths=[str(folder)])
@@ -72,6 +73,7 @@ def names_on_disk(name, count):
 # Checks before it counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "largest"),
     [
@@ -93,6 +95,7 @@ def test_a_smaller_export_is_checked_against_the_live_model(options, largest, ru
         from_export(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("added", "message"),
     [
@@ -154,6 +157,7 @@ def ask(loaded, files, domain):
     return {name: value.numpy() for name, value in answer.items()}
 
 
+@pytest.mark.slow
 def test_domains_come_and_go_and_the_others_stay_as_they_are(runs, files, tmp_path):
     base, served = str(runs / "packs" / "base.safetensors"), tmp_path / "served"
     pair, upright = (str(runs / "packs" / f"{name}.safetensors") for name in (PAIR, "upright"))

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from tfmdl.training import devices
 
 
@@ -14,6 +16,7 @@ def test_one_device_has_no_strategy_and_leaves_xla_to_the_flag():
     assert [devices.use_xla(flag) for flag in ("on", "off", "auto")] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_on_two_devices():
     file = pathlib.Path(__file__).with_name("on_two_devices.py")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", str(file)]

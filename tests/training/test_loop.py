@@ -92,6 +92,7 @@ def test_adding_a_domain_leaves_the_trunk_alone_and_its_pack_is_the_model(
     assert job.pipeline.sources[0].num_examples == SIZES["train"] + SIZES["val"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_before_a_damaged_checkpoint(config, trunk, tmp_path, capsys):
     """And ends with the same weights; a line says what it did."""
     workdir = tmp_path / "run[/red]"
@@ -161,6 +162,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(config, trunk, tmp_p
     assert_same_weights(workdir, trunk)
 
 
+@pytest.mark.slow
 def test_without_a_flag_the_network_has_the_published_depth(config, tmp_path):
     """From flags to a pack: built, traced, trained, measured and written at the depth that nobody asked to change."""
     flags = [flag for flag in command(config, tmp_path / "run") if not flag.startswith("--blocks_per_stage=")]
@@ -189,6 +191,7 @@ def test_a_run_that_diverges_says_where_and_what_is_left(config, tmp_path, capsy
     assert not (workdir / "trunk.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_goes_on_with_another_rate(config, tmp_path, capsys):
     """Of one epoch, whose rate is the same throughout, and therefore in its checkpoints."""
     config = dataclasses.replace(config, workdir=str(tmp_path), epochs=1, checkpoint_every=9, tensorboard=False)

@@ -68,6 +68,7 @@ def test_a_workdir_of_another_run_is_refused_by_what_differs(config, trunk, tmp_
     assert (trunk / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_trunk(config, tmp_path):
     path = tmp_path / "trunk.safetensors"
     model = MultiDomainClassifier({"base": CLASSES["base"]}, config.architecture)

@@ -173,6 +173,7 @@ def test_the_history_has_how_far_kernels_are_at_each_epoch(workdir):
     assert (base[:, -1] != tiny[:, -1]).all()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_shows_the_epochs_before(workdir, config, tmp_path):
     whole, _ = read_tensors(workdir / "train" / "history.safetensors")
     copied = tmp_path / "run"
@@ -198,6 +199,7 @@ def test_a_damaged_history_is_named(tmp_path):
         History(path).go_on(10)
 
 
+@pytest.mark.slow
 def test_a_command_asks_for_the_run_that_it_is_of(config, workdir, tmp_path):
     """In a process of its own, as flags are read once."""
     added = dataclasses.replace(
@@ -226,6 +228,7 @@ def test_a_command_asks_for_the_run_that_it_is_of(config, workdir, tmp_path):
     assert found == [config, added]
 
 
+@pytest.mark.slow
 def test_without_it_nothing_is_written_or_imported(config, workdir, tmp_path):
     """And the run is the same: it even goes on with it."""
     without = dataclasses.replace(config, workdir=str(tmp_path / "run"), tensorboard=False, profile_steps=None)

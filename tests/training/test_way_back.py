@@ -47,10 +47,12 @@ def share_of_the_way(run):
     return share
 
 
+@pytest.mark.slow
 def test_the_pack_lies_between_the_trained_head_and_the_end(run):
     assert share_of_the_way(run) in SHARES
 
 
+@pytest.mark.slow
 def test_val_has_no_less_accuracy_than_at_any_share(run, finetuned):
     job = prepare(finetuned)
     start = read_tensors(run / "start.safetensors")[0]
