@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import pathlib
 import tarfile
@@ -11,16 +12,16 @@ import numpy as np
 CLASSES = 10
 
 
-def jpegs(count: int, seed=0) -> list[bytes]:
-    """Returns `count` JPEG files of 72x72 pixels, about as hard to decode as photographs of that size."""
+def jpegs(count: int, seed=0, side=72) -> list[bytes]:
+    """Returns `count` JPEG files of `side`x`side` pixels, about as hard to decode as photographs of that size."""
     from PIL import Image
 
     random = np.random.default_rng(seed)
     files = []
     for _ in range(count):
         coarse = random.integers(0, 256, (12, 12, 3), dtype="uint8")
-        picture = Image.fromarray(coarse).resize((72, 72), Image.Resampling.BICUBIC)
-        noisy = np.asarray(picture) + random.normal(0, 6, (72, 72, 3))
+        picture = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+        noisy = np.asarray(picture) + random.normal(0, 6, (side, side, 3))
         target = io.BytesIO()
         Image.fromarray(noisy.clip(0, 255).astype("uint8")).save(target, "JPEG", quality=75)
         files.append(target.getvalue())
@@ -77,8 +78,11 @@ def write_domain(data_dir, name: str, count: int, shards: int = 1, files=None) -
     ).save(folder)
 
 
-def write_decathlon(folder, count: int) -> None:
-    """Writes one domain of `count` training images, and a tenth as many to validate, as the decathlon's release."""
+def write_decathlon(folder, count: int, files=()) -> None:
+    """Writes one domain of `count` training images, and a tenth as many to validate, as the decathlon's release.
+
+    The images are `files` over and over, or else drawn, each another.
+    """
     folder = pathlib.Path(folder)
     (folder / "annotations").mkdir(parents=True)
     (folder / "data").mkdir()
@@ -87,7 +91,8 @@ def write_decathlon(folder, count: int) -> None:
     with tarfile.open(folder / "data" / "drawn.tar", "w") as archive:
         for split, size in (("train", count), ("val", count // 10)):
             images, annotations = [], []
-            for number, file in enumerate(jpegs(size, seed=len(split))):
+            drawn = itertools.islice(itertools.cycle(files), size) if files else jpegs(size, seed=len(split))
+            for number, file in enumerate(drawn):
                 label = number % CLASSES
                 member = tarfile.TarInfo(f"drawn/{split}/{label}/{number}.jpg")
                 member.size = len(file)

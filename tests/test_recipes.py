@@ -307,6 +307,24 @@ def test_a_rate_rises_then_falls_as_a_cosine():
     assert float(falling(0)) == pytest.approx(0.4) and float(falling(50)) == pytest.approx(0, abs=1e-6)
 
 
+def test_the_rate_goes_by_the_size_of_batches_and_rises_to_a_higher_one():
+    recipe = Recipe(Schedule(20, (10,)), batch_size=32, learning_rate=0.1)
+    larger = recipe.scaled_to(128)
+    assert (larger.batch_size, larger.learning_rate) == (128, pytest.approx(0.4))
+    rates = [larger.schedule.rate(0.4, epoch) for epoch in (0, 2.5, 5, 9.9, 10)]
+    np.testing.assert_allclose(rates, [0.1, 0.25, 0.4, 0.4, 0.04])
+    by_step = learning_rate_schedule(larger, steps_per_epoch=4)
+    for step in (0, 3, 10, 20, 39, 40, 79):
+        assert float(by_step(step)) == pytest.approx(larger.schedule.rate(0.4, step / 4), rel=1e-5)
+    short = dataclasses.replace(recipe, schedule=Schedule(3)).scaled_to(64)
+    assert float(learning_rate_schedule(short, 4)(12)) == pytest.approx(0.2)
+    assert recipe.scaled_to(32) == recipe
+    smaller = recipe.scaled_to(16)
+    assert smaller.learning_rate == pytest.approx(0.05) and smaller.schedule == recipe.schedule
+    with pytest.raises(ValueError, match="--scale_learning_rate is for SGD"):
+        FINETUNE.scaled_to(128)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_labels_are_smoothed_as_keras_smooths_one_hot_ones(smoothing):
     rng = np.random.default_rng(0)

@@ -31,6 +31,9 @@ class RunConfig:
         init_from: Folder of the run whose trunk the domain is added to; None trains a trunk.
         recipe: One of `tfmdl.recipes.PRESET_NAMES`.
         epochs, batch_size, learning_rate, weight_decay: Overrides of the recipe.
+        scale_learning_rate: The learning rate is for the recipe's batches, and goes by `batch_size`: see
+            `tfmdl.recipes.Recipe.scaled_to`.
+        sync_norm: Where several devices share a batch, batch normalisation sees all of it, not each its own part.
         flips: Whether training mirrors every other image; overrides the recipe, too.
         image_size: Side of the training crop; `Recipe.sizes` says what evaluation sees.
         precision: Keras dtype policy.
@@ -60,6 +63,8 @@ class RunConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
+    scale_learning_rate: bool = False
+    sync_norm: bool = False
     flips: bool | None = None
     image_size: int = 64
     precision: str = "float32"

@@ -169,6 +169,12 @@ class MultiDomainClassifier(keras.Model):
             if isinstance(layer, DomainBatchNormalization):
                 layer.keeps_statistics = keeps_statistics
 
+    def synchronize(self):
+        """Lets batch normalisation see the whole of a batch that several devices share; call it before compiling."""
+        for layer in self._flatten_layers():
+            if isinstance(layer, DomainBatchNormalization):
+                layer.synchronized = True
+
     def is_addition(self, slot):
         """Returns whether the method adds this slot ("backbone/stem_conv/adapter/kernel") to the plain network."""
         return not self.method.additions.isdisjoint(slot.split("/"))

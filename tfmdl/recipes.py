@@ -21,18 +21,25 @@ class Schedule:
         epochs: Length of the run.
         drops: After which epochs it is divided by ten.
         warmup: Instead it rises from zero for this share of the run, then falls as a cosine to zero; None: it does not.
+        rise: Over so many epochs at first it rises evenly, from its `rise_from`th part to what it is otherwise.
+        rise_from: See there; at least one.
     """
 
     epochs: int
     drops: tuple[int, ...] = ()
     warmup: float | None = None
+    rise: int = 0
+    rise_from: float = 1.0
 
     def scaled(self, epochs: int) -> "Schedule":
         """Returns the same shape at another length; a drop moves to the epoch below its share."""
-        return Schedule(epochs, tuple(drop * epochs // self.epochs for drop in self.drops), self.warmup)
+        drops = tuple(drop * epochs // self.epochs for drop in self.drops)
+        return dataclasses.replace(self, epochs=epochs, drops=drops)
 
     def rate(self, highest: float, epoch: float) -> float:
         """Returns the learning rate, of which `highest` is the most, after so many epochs, parts of one included."""
+        if epoch < self.rise:
+            highest *= 1 / self.rise_from + (1 - 1 / self.rise_from) * epoch / self.rise
         if self.warmup is None:
             return highest / 10 ** len({drop for drop in self.drops if 0 < drop <= epoch})
         share = epoch / self.epochs
@@ -137,6 +144,26 @@ class Recipe:
         """Returns the learning rate in the middle of an epoch, counted from 0."""
         return self.schedule.rate(self.learning_rate, epoch + 0.5)
 
+    def scaled_to(self, batch_size: int) -> "Recipe":
+        """Returns the recipe for batches of another size: the learning rate is as many times as high as they are large.
+
+        Larger batches begin with the rate of the recipe's own, which rises to the higher one over `RISE` epochs.
+
+        Raises:
+            ValueError: if Adam moves the weights, for which the rule is not meant.
+
+        Reference: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017, section 2.
+        """
+        if self.adam:
+            raise ValueError("--scale_learning_rate is for SGD; this recipe trains by Adam: give --learning_rate")
+        times = batch_size / self.batch_size
+        schedule = self.schedule
+        if times > 1:
+            schedule = dataclasses.replace(schedule, rise=min(RISE, schedule.epochs), rise_from=times)
+        return dataclasses.replace(
+            self, batch_size=batch_size, learning_rate=times * self.learning_rate, schedule=schedule
+        )
+
     def sizes(self, image_size: int, total_stride: int) -> Sizes:
         """Returns the sizes of images in a run of `image_size`, for a network that reduces sides by `total_stride`.
 
@@ -226,6 +253,8 @@ ADDITIONS = {
     "parallel_adapters": Additions(weight_decay=1e-4),
     "piggyback": Additions(weight_decay=0.0, adam_learning_rate=1e-4),
 }
+
+RISE = 5  # epochs
 
 # A domain of few images would take too few steps in batches of 128; the authors ran so only the Decathlon's.
 MIN_STEPS_PER_EPOCH = 20

@@ -32,16 +32,19 @@ BY_NAME_AND_BY_ID = pytest.mark.parametrize(
 class Network:
     """Norm, separable convolution, norm and head, trained by SGD: of one domain by name, or of several by id."""
 
-    def __init__(self, domains, trained, on_one_device=False):
+    def __init__(self, domains, trained, on_one_device=False, synchronized=False):
         self.by_id = len(domains) > 1
         with contextlib.nullcontext() if on_one_device else devices.strategy_scope():
             image = keras.Input((4, 4, 3), name="image")
             domain = keras.Input((), dtype="int32", name="domain") if self.by_id else domains[0]
-            x = DomainBatchNormalization(domains, name="first_norm")(image, domain=domain)
+            first_norm = DomainBatchNormalization(domains, name="first_norm")
+            x = first_norm(image, domain=domain)
             x = DomainSeparableConv2D(4, domains, name="conv")(x, domain=domain)
-            x = DomainBatchNormalization(domains, name="norm")(x, domain=domain)
+            norm = DomainBatchNormalization(domains, name="norm")
+            x = norm(x, domain=domain)
             head = DomainHead(dict.fromkeys(domains, 2), name="head")
             logits = head(keras.ops.mean(keras.ops.relu(x), axis=(1, 2)), domain=domain)
+            first_norm.synchronized = norm.synchronized = synchronized
             self.model = keras.Model({"image": image, "domain": domain} if self.by_id else image, logits)
             random = np.random.default_rng(0)
             for variable in self.model.variables:
@@ -124,6 +127,20 @@ def test_two_equal_halves_train_as_one_half_on_one_device(domains, ids, images):
         np.testing.assert_allclose(value, expected[path], rtol=1e-6, atol=1e-7, err_msg=path)
 
 
+def test_synchronized_devices_train_as_one(images):
+    """Whose halves differ: by the statistics of its own half each would do otherwise."""
+    ids = np.zeros(8, "int32")
+    one = Network(("a",), trained="a", on_one_device=True)
+    two, apart = (Network(("a",), trained="a", synchronized=synchronized) for synchronized in (True, False))
+    losses = [network.fit(images, ids) for network in (one, two, apart)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert abs(losses[2] - losses[0]) > 1e-3 * losses[0]
+    expected = one.values()
+    for path, value in two.values().items():
+        np.testing.assert_allclose(value, expected[path], rtol=1e-4, atol=1e-5, err_msg=path)
+    two.assert_devices_agree()
+
+
 @pytest.fixture
 def config(data_dir, tmp_path):
     return RunConfig(
@@ -164,5 +181,7 @@ def test_what_two_devices_cannot_do_is_refused(config):
     assert devices.use_xla("auto") is False
     with pytest.raises(ValueError, match="--jit_compile=on compiles for one device; CPU:0, CPU:1 train together"):
         devices.use_xla("on")
+    with pytest.raises(ValueError, match="--sync_norm is for runs of one domain; received --domain=base,tiny"):
+        train(dataclasses.replace(config, sync_norm=True))
     with pytest.raises(ValueError, match="--batch_size must be a multiple of the 2 devices that share it; received 7"):
         train(dataclasses.replace(config, batch_size=7))

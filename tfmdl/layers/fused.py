@@ -29,6 +29,51 @@ if keras.backend.backend() == "tensorflow":
         count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
         return y, mean, variance * ((count - 1.0) / tf.maximum(count, 1.0))
 
+    def normalize_shared_batch(x, gamma, beta, epsilon):
+        """Normalises by the statistics of a batch that devices share in equal parts, of which `x` is one.
+
+        Arguments and result as in `normalize_batch`. No gradient flows through the statistics that are returned.
+        """
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1:
+            return normalize_batch(x, gamma, beta, epsilon)
+
+        def of_all(*values):
+            return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+
+        pixels = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
+
+        @tf.custom_gradient
+        def normalized(x, gamma, beta):
+            _, own_mean, own_variance = normalize_batch(x, tf.ones_like(gamma), tf.zeros_like(beta), epsilon)
+            (mean,) = of_all(own_mean)
+            (variance,) = of_all(own_variance + tf.square(own_mean - mean))
+
+            def gradient(upstream, *_):
+                dx, dgamma, dbeta = _gradient_by(upstream, x, gamma, mean, variance, epsilon)
+                # So far as if the statistics were given. They depend on all images: that part is subtracted.
+                slope = gamma * tf.math.rsqrt(variance + epsilon) / pixels
+                through = (slope * value for value in of_all(dgamma, dbeta))
+                return dx - normalize_by(x, *through, mean, variance, epsilon), dgamma, dbeta
+
+            return (normalize_by(x, gamma, beta, mean, variance, epsilon), mean, variance), gradient
+
+        return normalized(x, gamma, beta)
+
+    def _gradient_by(upstream, x, gamma, mean, variance, epsilon):
+        """Returns the gradients of `x`, `gamma` and `beta` of `normalize_by`, float32 but that of `x`."""
+        dx, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
+            y_backprop=upstream,
+            x=x,
+            scale=gamma,
+            reserve_space_1=mean,
+            reserve_space_2=variance,
+            reserve_space_3=variance,
+            epsilon=epsilon,
+            is_training=False,
+        )
+        return dx, dgamma, dbeta
+
     def normalize_by(x, gamma, beta, mean, variance, epsilon):
         """Normalises by given statistics; arguments and result as in `normalize_batch`."""
         return tf.raw_ops.FusedBatchNormV3(
@@ -62,16 +107,7 @@ if keras.backend.backend() == "tensorflow":
             of_peers = {"mean": flat(means), "variance": flat(variances), "epsilon": epsilon}
 
             def gradient(upstream, *_):
-                dx, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
-                    y_backprop=upstream,
-                    x=wide,
-                    scale=flat(gamma),
-                    reserve_space_1=of_peers["mean"],
-                    reserve_space_2=of_peers["variance"],
-                    reserve_space_3=of_peers["variance"],
-                    epsilon=epsilon,
-                    is_training=False,
-                )
+                dx, dgamma, dbeta = _gradient_by(upstream, wide, flat(gamma), **of_peers)
                 dgamma, dbeta = by_image(dgamma), by_image(dbeta)
                 # So far as if the statistics were given. They depend on the peers' images: that part is subtracted.
                 slope = gamma * tf.math.rsqrt(variances + epsilon) / pixels
@@ -162,6 +198,7 @@ else:
         outputs = ops.cast(ops.reshape(outputs, ops.shape(wide)), wide.dtype)
         return outputs, ops.stop_gradient(means), ops.stop_gradient(variances)
 
+    normalize_shared_batch = normalize_batch  # a program for several devices is of the whole batch there
     depthwise_conv = ops.depthwise_conv
 
     def scale_and_shift(x, scale, offset):

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfmdl.layers.domain_bank import DomainBank
-from tfmdl.layers.fused import normalize_batch, normalize_by, normalize_images
+from tfmdl.layers.fused import normalize_batch, normalize_by, normalize_images, normalize_shared_batch
 from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 
@@ -17,8 +17,8 @@ class DomainBatchNormalization(keras.layers.Layer):
     whose scale is frozen (`variable.trainable` is False) is normalised by its moving statistics in training too,
     and these do not move: a frozen domain cannot be forgotten. Statistics are float32 under any dtype policy.
 
-    Devices that share a batch normalise each by its own part of it. Their moving statistics are the mean of what each
-    would move them to; one without an image of a domain would leave that domain's as they are.
+    Devices that share a batch normalise each by its own part of it, unless `synchronized`. Their moving statistics are
+    the mean of what each would move them to; one without an image of a domain would leave that domain's as they are.
 
     Args:
         domains: Names of the domains, in the order of their ids.
@@ -30,6 +30,8 @@ class DomainBatchNormalization(keras.layers.Layer):
     Attributes:
         keeps_statistics: Domains that are trained, too, are normalised by their moving statistics, and these stay as
             they are: set by whoever trains, for domains of few images.
+        synchronized: Devices that share a batch of one domain, in equal parts, normalise by all of it: set by whoever
+            trains.
 
     Input shape: (batch, height, width, channels).
     Output shape: the same.
@@ -42,6 +44,7 @@ class DomainBatchNormalization(keras.layers.Layer):
 
     takes_side_by_side = True
     keeps_statistics = False
+    synchronized = False
 
     def __init__(self, domains, shared=False, momentum=0.9, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
@@ -82,7 +85,8 @@ class DomainBatchNormalization(keras.layers.Layer):
         return normalize_by(inputs, *(bank.select(domain) for bank in self._banks), self.epsilon)
 
     def _normalize_one_domain(self, inputs, name):
-        outputs, mean, variance = normalize_batch(
+        normalize = normalize_shared_batch if self.synchronized else normalize_batch
+        outputs, mean, variance = normalize(
             inputs, self.gamma.select(name), self.beta.select(name), self.epsilon
         )
         for bank, new in ((self.moving_mean, mean), (self.moving_variance, variance)):

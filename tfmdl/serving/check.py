@@ -21,15 +21,16 @@ def requests_for(served: Served, live, samples: dict[str, list[Sample]]) -> list
         samples: By domain.
     """
     requests, mixed = [], []
+    asked_alone = {pack.domain for pack in served.asked_alone}
     for pack in served.packs:
         own = samples[pack.domain]
-        if pack in served.asked_alone:
+        if pack.domain in asked_alone:
             _, of_pixels = live_answers(live, pack, [sample.centre for sample in own])
             for name, dtype in zip(pixel_names(pack.domain), ("float32", "uint8"), strict=True):
                 # Images differ in size: a batch is of one.
                 for sample, wanted in zip(own, of_pixels, strict=True):
                     requests.append(SampleRequest(name, {"image": sample.whole[None].astype(dtype)}, [pack], [wanted]))
-        if pack in served.mixable:
+        if pack.preprocessing.size == served.size:
             answers = live_answers(live, pack, [sample.window for sample in own])
             mixed += zip([pack] * len(own), own, *answers, strict=True)
     # In an order as clients may have it.

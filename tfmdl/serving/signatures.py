@@ -87,7 +87,9 @@ class Served:
     @property
     def asked_alone(self) -> tuple[Pack, ...]:
         """The packs whose domains have signatures of their own."""
-        return tuple(pack for pack in self.packs if self.domain_signatures or pack not in self.mixable)
+        return tuple(
+            pack for pack in self.packs if self.domain_signatures or pack.preprocessing.size != self.size
+        )
 
     @property
     def top(self) -> int:
@@ -162,15 +164,16 @@ def mixed_features(served: Served):
 def mixed_best(served: Served):
     """Returns a function from features and slots to probability and index of the best classes of each row's domain."""
     channels = served.model.backbone.compute_output_shape((None, None, None, 3))[-1]
+    columns = served.top
 
     @_stored_once(tf.TensorSpec((None, channels), tf.float32), tf.TensorSpec((None,), tf.int32))
     def best(features, slot):
         probabilities, class_ids = [], []
         # By domain, for all rows, and then each row's own: what a domain is answered is the same whoever else is there.
         for pack in served.mixable:
-            top = min(served.top, len(pack.label_names))
+            top = min(columns, len(pack.label_names))
             probability, class_id = _best(served.model.head(features, domain=pack.domain), top)
-            fill = [[0, 0], [0, served.top - top]]
+            fill = [[0, 0], [0, columns - top]]
             probabilities.append(tf.pad(probability, fill))
             class_ids.append(tf.pad(class_id, fill, constant_values=-1))
         own = tf.stack([slot, tf.range(tf.size(slot))], axis=1)
@@ -182,7 +185,7 @@ def mixed_best(served: Served):
 def file_signatures(served: Served, features_of, best_of) -> dict:
     """Returns the signatures that take image files and examples, each row of the domain that it names, by name."""
     mixable, model = served.mixable, served.model
-    elsewhere = [pack for pack in served.packs if pack not in mixable]
+    elsewhere = [pack for pack in served.packs if pack.preprocessing.size != served.size]
     names = [pack.domain for pack in mixable]
     covers, centres = ([getattr(p.preprocessing, name) for p in mixable] for name in ("cover_size", "centre"))
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfmdl.serving import assets
 from tfmdl.serving.check import ask, check_unchanged, features_difference, largest_difference, requests_for
 from tfmdl.serving.network import PRECISIONS, FoldedClassifier
-from tfmdl.serving.samples import samples_of
+from tfmdl.serving.samples import COUNT, samples_of
 from tfmdl.serving.signatures import Served, all_signatures
 from tfmdl.serving.source import ExportSource
 from tfmdl.serving.values import held
@@ -20,6 +20,7 @@ TOLERANCES = {"float32": 1e-5, "folded": 1e-4, "bfloat16": 0.1}
 KEEP = 3
 # Up to so many domains have signatures of their own, where that is not asked for: each takes two seconds.
 MANY = 32
+MOST_SAMPLES = 1000  # images to check with, but for one of each domain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,8 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
     """
     manifest = {**source.manifest, "folded": options.fold, "precision": options.precision, "stacked": True}
     served = _served(source, options)
-    samples, drawn = samples_of(source.packs, options.data_dir)
+    of_each = max(1, min(COUNT, MOST_SAMPLES // len(source.packs)))
+    samples, drawn = samples_of(source.packs, options.data_dir, of_each)
     requests = requests_for(served, source.model, samples)
     with new_version(export_dir, options.version) as (written, path):
         with held(served.model) as module:

@@ -41,12 +41,9 @@ def define_flags():
     flags.DEFINE_integer("epochs", None, "Length of the run; scales the recipe's schedule.", **POSITIVE)
     flags.DEFINE_integer("batch_size", None, "Images per step, instead of the recipe's.", **POSITIVE)
     flags.DEFINE_float("learning_rate", None, "First learning rate, instead of the recipe's.", lower_bound=0.0)
+    flags.DEFINE_bool("scale_learning_rate", False, "Let the learning rate grow with --batch_size, and rise to it.")
     flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0)
-    flags.DEFINE_bool(
-        "flips",
-        None,
-        "Mirror every other training image, left to right, whatever the recipe says: for objects, not for letters.",
-    )
+    flags.DEFINE_bool("flips", None, "Mirror every other training image, whatever the recipe says: not for letters.")
     flags.DEFINE_integer("width", None, "Channels after the stem: 64, or those of the trunk.", lower_bound=2)
     flags.DEFINE_integer(
         "blocks_per_stage", None, "Residual blocks of each stage: 4, which make ResNet-26, or the trunk's.", **POSITIVE
@@ -60,6 +57,7 @@ def define_flags():
     flags.DEFINE_integer("seed", 0, "Seed of weights, order, crops and dropout.", lower_bound=0)
     flags.DEFINE_integer("max_steps", None, "Stop after so many steps.", **POSITIVE)
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
+    flags.DEFINE_bool("sync_norm", False, "On several devices: normalise by the whole batch, not each one's part.")
     flags.DEFINE_enum("jit_compile", "auto", ["auto", "on", "off"], "Compile the step with XLA; auto: on one GPU.")
     flags.DEFINE_bool("cache", False, "Keep decoded images in memory.")
     flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", **POSITIVE)
@@ -76,8 +74,8 @@ def config_of_flags() -> RunConfig:
     """Returns the run that the flags ask for."""
     names = (
         "data_dir workdir init_from packs method backbone width blocks_per_stage recipe epochs batch_size "
-        "learning_rate weight_decay flips image_size precision seed max_steps train_splits jit_compile cache "
-        "checkpoint_every profile_steps tensorboard"
+        "learning_rate scale_learning_rate weight_decay flips image_size precision seed max_steps train_splits "
+        "sync_norm jit_compile cache checkpoint_every profile_steps tensorboard"
     )
     return configure(FLAGS.domain, **{name: FLAGS[name].value for name in names.split()}, **option_flags.values())
 

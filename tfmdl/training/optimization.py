@@ -70,6 +70,9 @@ class SmoothedCrossentropy(keras.losses.Loss):
 def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
     """Returns the recipe's learning rate by step: a number, or a Keras schedule where it changes."""
     schedule = recipe.schedule
+    if schedule.rise:
+        at_once = dataclasses.replace(recipe, schedule=dataclasses.replace(schedule, rise=0))
+        return _Rising(learning_rate_schedule(at_once, steps_per_epoch), schedule.rise * steps_per_epoch, schedule)
     if schedule.warmup is not None:
         steps = schedule.epochs * steps_per_epoch
         rising = round(schedule.warmup * steps)
@@ -85,6 +88,22 @@ def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
     boundaries = [drop * steps_per_epoch - 1 for drop in drops]
     values = [recipe.learning_rate_in(epoch) for epoch in (0, *drops)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+
+
+class _Rising(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises at first: see `tfmdl.recipes.Schedule`."""
+
+    def __init__(self, then, steps, schedule):
+        super().__init__()
+        self.then, self.steps, self.start = then, steps, 1 / schedule.rise_from
+
+    def __call__(self, step):
+        share = keras.ops.minimum(keras.ops.cast(step, "float32") / self.steps, 1.0)
+        then = self.then(step) if callable(self.then) else self.then
+        return then * (self.start + (1 - self.start) * share)
+
+    def get_config(self):
+        return {"then": self.then, "steps": self.steps, "start": self.start}
 
 
 def optimizer(

@@ -109,6 +109,8 @@ def prepare(config: RunConfig) -> Job:
     base = config.domains[0]
     devices.check_batch_size(recipes[base].batch_size)
     trunk = packs.read_trunk(config.init_from) if config.init_from else None
+    if config.sync_norm and len(config.domains) > 1:
+        raise ValueError(f"--sync_norm is for runs of one domain; received --domain={','.join(config.domains)}")
     if trunk and len(config.domains) > 1:
         raise ValueError(f"--init_from adds one domain at a time; received --domain={','.join(config.domains)}")
     _check_labelled(config, infos)
@@ -164,7 +166,11 @@ def _recipe(config, info):
     }
     if config.epochs is not None:
         overrides["schedule"] = recipe.schedule.scaled(config.epochs)
-    return dataclasses.replace(recipe, **overrides)
+    batch_size = overrides.pop("batch_size", recipe.batch_size)
+    recipe = dataclasses.replace(recipe, **overrides)
+    if config.scale_learning_rate:
+        return recipe.scaled_to(batch_size)
+    return dataclasses.replace(recipe, batch_size=batch_size)
 
 
 def _check_labelled(config, infos):
@@ -205,6 +211,8 @@ def _model(config, infos, trunk, expert_packs, keeps_statistics):
     if trunk:
         packs.initialize(model, trunk, expert_packs)
     model.train_only(config.domains, trunk is None, keeps_statistics)
+    if config.sync_norm:
+        model.synchronize()
     return model
 
 
