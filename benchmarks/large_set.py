@@ -7,6 +7,7 @@ by the number of images; what goes by their size (decoding, disk) is not.
 """
 
 import json
+import multiprocessing
 import os
 import pathlib
 import resource
@@ -44,6 +45,11 @@ ROWS = {
     "next_epoch_s": "first batch of the next epoch, s",
     "train_gb": "memory of a process that only reads, GB",
 }
+
+
+def draw(folder, images):
+    """Writes the set."""
+    data.write_decathlon(folder, images, data.jpegs(1000, side=SIDE))
 
 
 def timed(*command):
@@ -87,7 +93,10 @@ def main(argv):
     took = {}
     with tempfile.TemporaryDirectory(prefix="large_set-", dir=out) as folder:
         folder = pathlib.Path(folder).resolve()
-        data.write_decathlon(folder / "decathlon", FLAGS.images, data.jpegs(1000, side=SIDE))
+        # In a process of its own: the memory of a child counts from that of its parent.
+        drawing = multiprocessing.get_context("spawn").Process(target=draw, args=(folder / "decathlon", FLAGS.images))
+        drawing.start()
+        drawing.join()
         records = folder / "records"
         took["convert_s"], took["convert_gb"] = timed(
             "data_prep/convert.py", "--source=decathlon", f"--input_dir={folder / 'decathlon'}",

@@ -207,9 +207,9 @@ def rows_of(outputs):
         if value.dtype != object:
             return value.tolist()
         assert not name.endswith("_bytes"), "would be base64"
-        return [each.decode() for each in value]
+        return value.item().decode() if value.ndim == 0 else [each.decode() for each in value]
 
-    rows = [{name: plain(name, value[row]) for name, value in outputs.items()} for row in range(sizes.pop())]
+    rows = [{name: plain(name, value[row, ...]) for name, value in outputs.items()} for row in range(sizes.pop())]
     if len(outputs) == 1:
         rows = [value for row in rows for value in row.values()]
     return json.dumps({"predictions": rows}).encode()
