@@ -106,7 +106,9 @@ class DomainBank(keras.layers.Layer):
         ids = domain.ids if isinstance(domain, SideBySide) else domain
         if self._read is not None:
             stack, rows = self._read
-            return ops.take(stack, ops.take(np.array(rows, "int32"), ids), axis=self.axis)
+            if rows != list(range(len(rows))):
+                ids = ops.take(np.array(rows, "int32"), ids)
+            return ops.take(stack, ids, axis=self.axis)
         if len(ops.shape(ids)) == 0:
             return ops.take(self.stacked(), ids, axis=self.axis)
         return gather(self.stacked(), ids, self.axis)
