@@ -161,17 +161,16 @@ def ask(loaded, files, domain):
 def test_domains_come_and_go_and_the_others_stay_as_they_are(runs, files, tmp_path):
     base, served = str(runs / "packs" / "base.safetensors"), tmp_path / "served"
     pair, upright = (str(runs / "packs" / f"{name}.safetensors") for name in (PAIR, "upright"))
-    first = write_export(from_runs(trunk=str(runs), pack_paths=[base, pair]), served)
+    first = write_export(from_runs(trunk=str(runs), pack_paths=[base]), served)
     # From here on without the runs: trunk and packs come out of the export.
-    added = from_export(served, [upright])
+    added = from_export(served, [pair, upright])
     assert added.ids == {"base": 0, PAIR: 1, "upright": 2} and added.size == (16, 16)
     second = write_export(added, served)
-    assert second.path == served / "2" and second.unchanged == ("base", PAIR)
+    assert second.path == served / "2" and second.unchanged == ("base",) and second.change == 0
     old, new = (tf.saved_model.load(str(done.path)) for done in (first, second))
-    for domain in ("base", PAIR):
-        before, after = ask(old, files, domain), ask(new, files, domain)
-        for key, value in before.items():
-            np.testing.assert_array_equal(after[key], value)
+    before, after = ask(old, files, "base"), ask(new, files, "base")
+    for key, value in before.items():
+        np.testing.assert_array_equal(after[key], value)
 
     removed = from_export(served, removed=["base"])
     # What a client calls a domain outlives others, and so does the size of mixed batches.

@@ -60,6 +60,8 @@ class Served:
         ids: What stands for each domain in serve_images, by name. An id outlives versions: it is never given to
             another domain.
         size: Height and width of the images of a batch that mixes domains.
+        gathers: A batch mixes domains; False for a folded network of one domain. A domain alone is computed like one
+            among others otherwise: its answers stay what they are when others come.
         domain_signatures: Each domain has its classify_<domain>; otherwise only those have that no batch mixes.
     """
 
@@ -67,16 +69,12 @@ class Served:
     packs: tuple[Pack, ...]
     ids: dict[str, int]
     size: tuple[int, int]
+    gathers: bool = True
     domain_signatures: bool = True
 
     @property
-    def gathers(self) -> bool:
-        """Whether there are several domains, so that a batch mixes them."""
-        return len(self.packs) > 1
-
-    @property
     def one_graph(self) -> bool:
-        """Whether one graph computes any domain, which is a number to it: domains of one method, and several."""
+        """Whether one graph computes any domain, which is a number to it: they are of one method."""
         return self.gathers and not self.model.budgets
 
     @property
@@ -359,7 +357,7 @@ def pixel_signatures(served: Served, size: tuple[int, int]) -> Iterator[tuple[Pa
 
 
 def _stored_once(*specs):
-    """Makes a function a graph of its own: stored, loaded and prepared once for all signatures that call it."""
+    """Makes a function a graph of its own, stored and loaded once for all signatures that call it."""
     return tf.function(autograph=False, input_signature=specs)
 
 

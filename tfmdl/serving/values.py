@@ -15,22 +15,23 @@ from tfmdl.model import slot_and_owner
 
 
 @contextlib.contextmanager
-def held(model) -> Iterator[tf.Module]:
+def held(model, gathers: bool = True) -> Iterator[tf.Module]:
     """Gives a module of a model's values: plain variables, for an export knows no Keras.
 
     As long as the context lasts, the model itself reads these.
 
     Args:
         model: A `MultiDomainClassifier`, or what is folded from one.
+        gathers: Batches gather from them; otherwise all stay variables of their own.
     """
     module = tf.Module()
     module.values = {}
+    banks = _stacked(model) if gathers else {}
     with contextlib.ExitStack() as reading:
-        for name, bank in _stacked(model).items():
-            stack, _ = bank.stack()
-            module.values[name] = tf.Variable(stack, trainable=False)
+        for name, bank in banks.items():
+            module.values[name] = _variable(bank)
             reading.enter_context(bank.reading(module.values[name]))
-        module.values.update(_single(model))
+        module.values.update(_others(model, banks))
         yield module
 
 
@@ -45,30 +46,26 @@ def restore(model, path: str | os.PathLike, stacked: bool) -> None:
     Raises:
         AssertionError, LookupError, ValueError, tf.errors.OpError: if they do not fit, or are damaged.
     """
+    banks = _stacked(model) if stacked else {}
     module = tf.Module()
-    if not stacked:
-        module.values = {variable.path: variable.value for variable in model.variables}
-    else:
-        banks = _stacked(model)
-        module.values = {
-            **{name: tf.Variable(bank.stack()[0], trainable=False) for name, bank in banks.items()}, **_single(model)
-        }
+    module.values = {name: _variable(bank) for name, bank in banks.items()} | _others(model, banks)
     tf.train.Checkpoint(module).read(path).assert_existing_objects_matched()
-    if stacked:
-        for name, bank in banks.items():
-            bank.unstack(module.values[name])
+    for name, bank in banks.items():
+        bank.unstack(module.values[name])
+
+
+def _variable(bank):
+    stack, _ = bank.stack()
+    return tf.Variable(stack, trainable=False)
 
 
 def _stacked(model):
-    """Returns the banks of several variables, by their slots."""
-    return {slot_and_owner(bank.variables[0])[0]: bank for bank in model.banks() if len(bank.variables) > 1}
+    """Returns the banks that batches gather from, by their slots: heads have a matrix product for each domain."""
+    slots = {slot_and_owner(bank.variables[0])[0]: bank for bank in model.banks() if bank.variables}
+    return {slot: bank for slot, bank in slots.items() if not bank.one_for_all and not slot.startswith("head/")}
 
 
-def _single(model):
-    """Returns the variables of the other banks, by their paths."""
-    return {
-        variable.path: variable.value
-        for bank in model.banks()
-        if len(bank.variables) == 1
-        for variable in bank.variables
-    }
+def _others(model, banks):
+    """Returns the variables that are not of these banks, by their paths."""
+    taken = {id(variable) for bank in banks.values() for variable in bank.variables}
+    return {variable.path: variable.value for variable in model.variables if id(variable) not in taken}

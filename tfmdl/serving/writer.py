@@ -107,7 +107,7 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
     samples, drawn = samples_of(source.packs, options.data_dir, of_each)
     requests = requests_for(served, source.model, samples)
     with new_version(export_dir, options.version) as (written, path):
-        with held(served.model) as module:
+        with held(served.model, served.gathers) as module:
             tf.saved_model.save(module, str(written), signatures=all_signatures(served))
         loaded = tf.saved_model.load(str(written))
         difference = largest_difference(loaded.signatures, requests)
@@ -139,10 +139,11 @@ def _served(source, options):
         model = FoldedClassifier(model, options.precision)
     elif options.precision != "float32":
         model = model.of_dtype(options.precision)
+    gathers = not (options.fold and len(source.packs) == 1)
     of_domains = options.domain_signatures
     if of_domains is None:
         of_domains = len(source.packs) <= MANY
-    return Served(model, source.packs, source.ids, source.size, of_domains)
+    return Served(model, source.packs, source.ids, source.size, gathers, of_domains)
 
 
 def _check_unchanged(source, options, loaded, requests):
