@@ -122,6 +122,7 @@ def test_images_have_a_size_that_divides(trunk, data_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_and_an_import_do_not_share_a_folder(runs, trunk, data_dir):
     network = pretrained.load(str(trunk.parent / "small.keras"))
     with pytest.raises(ValueError, match="holds a run of train.py"):

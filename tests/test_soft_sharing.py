@@ -29,6 +29,8 @@ from tfmdl.serving.writer import Options, write_export
 from tfmdl.training.loop import train
 from tfmdl.training.setup import prepare
 
+pytestmark = pytest.mark.slow  # all of it is about runs that go on from other runs
+
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHITECTURE = Architecture(width=4, blocks_per_stage=1)
 SOFT = small("soft_sharing", soft_layers="last:5")
@@ -137,7 +139,6 @@ def test_gates_are_in_tensorboard_at_each_evaluation(runs):
     assert (history["moved/tiny/pointwise"][:, :-1] == 0).all() and history["moved/tiny/pointwise"][:, -1].all()
 
 
-@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(runs, copied):
     """As a kill in the second epoch leaves it: the last checkpoint and the pack are not there."""
     workdir = pathlib.Path(copied.workdir)
@@ -272,7 +273,6 @@ def test_experts_that_have_moved_are_named_by_a_flag(copied, data_dir, tmp_path)
     assert evaluate(config).evaluations["tiny"].accuracy == only_pack(runs / "soft").accuracy
 
 
-@pytest.mark.slow
 def test_an_export_answers_as_the_model_does_and_is_not_taken_apart(runs, tmp_path):
     """The export compares itself with the live model: it raises where they differ."""
     source = from_runs(trunk=str(runs / "base"), pack_paths=[str(runs / "base"), str(runs / "soft")])

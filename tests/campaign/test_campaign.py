@@ -179,6 +179,7 @@ def test_a_damaged_pack_is_named_and_the_rest_is_reported(campaign, data_dir, tm
     assert str(pack) in (copied / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_flags_that_train_refuses_stop_it_before_anything_runs(data_dir, tmp_path):
     refused = run(data_dir, tmp_path / "work", "--widht=4")
     assert refused.returncode == 1

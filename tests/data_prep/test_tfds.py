@@ -35,6 +35,7 @@ def _store(data_dir, splits, label_of=lambda i: i % 3):
     )
 
 
+@pytest.mark.slow
 def test_a_set_keeps_its_images_labels_and_splits(tmp_path, convert_here):
     _store(tmp_path / "tfds", {"train": 30, "validation": 6, "test": 9})
     records = convert_here(tmp_path / "tfds", source="tfds", domains=("tiny_set/small",))

@@ -329,6 +329,7 @@ print(json.dumps([[label.decode() for label in row] for row in answer["label"].n
 """
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_version_that_loads_without_the_project(runs, tmp_path, files, source):
     """One domain alone, which is then served at its own size; the next version is made of it."""
     base = tmp_path / "served"

@@ -68,11 +68,13 @@ def events(workdir):
     return read(workdir)
 
 
+@pytest.mark.slow
 def test_a_run_has_events_of_the_whole_and_of_both_parts(workdir):
     for folder in (workdir, workdir / "train", workdir / "val"):
         assert list(folder.glob("events.out.tfevents.*")), folder
 
 
+@pytest.mark.slow
 def test_numbers_are_written_every_epoch(events):
     for part, tags in (
         ("train", ("by_epoch/loss", "by_epoch/accuracy")),
@@ -83,6 +85,7 @@ def test_numbers_are_written_every_epoch(events):
             assert list(values(events[part], tag)) == [5, 10, 15], tag
 
 
+@pytest.mark.slow
 def test_numbers_are_written_by_step(events):
     losses, rates = (values(events["train"], f"by_step/{name}") for name in ("loss", "learning_rate"))
     assert list(losses) == list(rates) == list(range(1, 16))
@@ -122,6 +125,7 @@ def test_waiting_for_input_is_told_from_computing():
     assert np.median(waiting) > 0.5 > np.median(computing)
 
 
+@pytest.mark.slow
 def test_the_run_tells_its_command_and_the_next(events, config):
     (text,) = (value.item().decode() for value in values(events["run"], "about").values())
     told = text.split("```")[1].replace("\\\n", " ")
@@ -133,6 +137,7 @@ def test_the_run_tells_its_command_and_the_next(events, config):
     assert b'"recipe": "quick"' in configuration.item()
 
 
+@pytest.mark.slow
 def test_runs_are_told_apart_by_settings_and_results(events):
     data = events["run"].summary_metadata
     content = {tag: data[tag].plugin_data.content for tag in data if tag.startswith("_hparams_/")}
@@ -148,6 +153,7 @@ def test_runs_are_told_apart_by_settings_and_results(events):
         assert values(events["run"], metric) == {15: values(events["val"], by_epoch)[15]}
 
 
+@pytest.mark.slow
 def test_pictures_are_few_and_written_at_the_first_at_doubling_and_at_the_last_epochs(events):
     pictures = {
         part: {tag for tag, data in found.summary_metadata.items() if data.plugin_data.plugin_name == "images"}
@@ -160,6 +166,7 @@ def test_pictures_are_few_and_written_at_the_first_at_doubling_and_at_the_last_e
         assert [event.step for event in events[part].Tensors(tag)] == [5, 10, 15]
 
 
+@pytest.mark.slow
 def test_the_history_has_how_far_kernels_are_at_each_epoch(workdir):
     columns, _ = read_tensors(workdir / "train" / "history.safetensors")
     assert columns["epoch"].tolist() == [1, 2, 3] and columns["step"].tolist() == [5, 10, 15]

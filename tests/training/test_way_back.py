@@ -78,6 +78,7 @@ def test_the_same_command_again_ends_with_the_same_pack(run, finetuned):
     assert path.read_bytes() == before and len(metrics_of(run)) == 2
 
 
+@pytest.mark.slow
 def test_without_val_the_share_is_given(finetuned, tmp_path):
     train(dataclasses.replace(finetuned, workdir=str(tmp_path), train_splits=("train", "val"), epochs=1))
     assert share_of_the_way(tmp_path) == WITHOUT_VAL
