@@ -136,6 +136,7 @@ def test_the_recipe_is_for_added_domains(data_dir, tmp_path):
         tfmdl.train("tiny", data_dir=data_dir, workdir=tmp_path / "run", recipe="finetune")
 
 
+@pytest.mark.slow
 def test_imagenet_is_imported_once(monkeypatch, tmp_path, data_dir):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = configure(["tiny"], data_dir=data_dir, workdir=tmp_path / "run", init_from="imagenet")

@@ -135,6 +135,7 @@ def run(*flags):
     return run_command("-m", "tfmdl.params", *flags)
 
 
+@pytest.mark.slow
 def test_command_prints_a_table():
     result = run("--method=pointwise_sharing", "--classes=mine:3,svhn:10", "--width=4")
     assert result.returncode == 0, result.stderr

@@ -119,6 +119,7 @@ def test_what_takes_no_images_or_gives_no_features_is_refused():
         pretrained.split(keras.Sequential([layers.Flatten()], name="unbuilt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small", "ResNet50"])
 def test_networks_of_keras_answer_as_keras_has_it(name, images):
     """By their own preprocessing: scaled, as it is, or with blue first. MobileNetV3 ends in a convolution."""

@@ -18,6 +18,7 @@ def written(request, tmp_path_factory):
     return make_budgets(tmp_path_factory.mktemp(request.param), request.param)
 
 
+@pytest.mark.slow
 def test_a_folded_network_answers_as_each_domain_does_alone(written, rng):
     trunk, packs = written
     folded = FoldedClassifier(compose(trunk, list(packs.values())))

@@ -62,6 +62,7 @@ def folded(runs, tmp_path_factory):
     return write_export(source, tmp_path_factory.mktemp("folded"), Options(fold=True)).path
 
 
+@pytest.mark.slow
 def test_a_c_program_classifies_five_domains_in_one_batch(exported, jpegs, evaluated, tmp_path):
     try:
         program = compiled(HERE / "classify.c", tmp_path / "classify")

@@ -75,6 +75,7 @@ def test_eval_finds_what_the_run_found(config, joint):
             assert found[domain].loss == pytest.approx(line[f"val/loss/{domain}"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_joint_run_goes_on_in_the_middle_of_an_epoch(config, joint):
     tensors, metrics = tensors_of(joint), without_speed(metrics_of(joint))
     # As a kill leaves it between the last line of metrics and the checkpoint of that epoch.

@@ -209,6 +209,7 @@ def test_a_run_that_is_not_finished_goes_on_with_another_rate(config, tmp_path, 
     assert read_tensors(last)[0]["optimizer:sgd/learning_rate"] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "precision", "advice"),
     [
