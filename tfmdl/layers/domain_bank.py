@@ -122,9 +122,12 @@ class DomainBank(keras.layers.Layer):
 
     def stack(self):
         """Returns the values of all variables, stacked along `axis`, and which row of that serves each domain."""
-        owners = list(self.variable_of)
-        rows = [owners.index(SHARED if domain in self.sharing else domain) for domain in self.domains]
-        return ops.stack([variable.value for variable in self.variable_of.values()], self.axis), rows
+        return ops.stack([variable.value for variable in self.variable_of.values()], self.axis), self.rows()
+
+    def rows(self):
+        """Returns which row of `stack` serves each domain."""
+        row_of = {owner: row for row, owner in enumerate(self.variable_of)}
+        return [row_of[SHARED if domain in self.sharing else domain] for domain in self.domains]
 
     def out_of(self, stack, rows, domain):
         """Returns the value of the domain named `domain` out of what `stack` returns."""
@@ -136,7 +139,7 @@ class DomainBank(keras.layers.Layer):
 
         The variables are not read then. In a graph that serves, one variable takes the place of many.
         """
-        self._read = (stack, self.stack()[1])
+        self._read = (stack, self.rows())
         try:
             yield
         finally:
@@ -144,7 +147,7 @@ class DomainBank(keras.layers.Layer):
 
     def unstack(self, stack):
         """Sets all variables to what `stack()` returned."""
-        _, rows = self.stack()
+        rows = self.rows()
         for owner, variable in self.variable_of.items():
             variable.assign(self.out_of(stack, rows, self.sharing[0] if owner == SHARED else owner))
 

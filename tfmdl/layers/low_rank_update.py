@@ -112,7 +112,10 @@ class _Factor(DomainBank):
         return ops.stack([filled(domain) for domain in self.domains], self.axis)
 
     def stack(self):
-        return self.stacked(), list(range(len(self.domains)))
+        return self.stacked(), self.rows()
+
+    def rows(self):
+        return list(range(len(self.domains)))
 
     def out_of(self, stack, rows, domain):
         value = super().out_of(stack, rows, domain)
