@@ -6,6 +6,8 @@ DEMO_DIR ?= demo-output
 BENCH_DIR ?= bench-output
 BENCHMARKS ?= train_step mixed_batch inference pipeline shuffling convert startup
 BENCH_FLAGS ?=
+TRAINING := loop joint on_jax
+ON_JAX := tests/layers tests/backbones tests/test_model.py tests/test_backend.py $(TRAINING:%=tests/training/test_%.py)
 
 .PHONY: demo test test-slow test-jax bench lint clean
 
@@ -24,9 +26,10 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m slow
 
-# Layers and model on Keras's other backend, which need no TensorFlow.
+# Layers, model and training on Keras's other backend; there too training is tried on several devices, and by several
+# processes.
 test-jax: $(VENV)/.jax-installed
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/layers tests/backbones tests/test_model.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ON_JAX)
 
 bench: $(VENV)/.bench-installed
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out=$(BENCH_DIR) $(BENCH_FLAGS) || exit 1; done

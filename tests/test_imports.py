@@ -47,12 +47,15 @@ MAY_IMPORT_FLAGS = ("tfmdl.cli", "tfmdl.option_flags", *COMMANDS)
 # All else runs on any Keras backend.
 MAY_IMPORT_TENSORFLOW = (
     "tfmdl.api",
+    "tfmdl.backend",
     "tfmdl.data",
     "tfmdl.export",
     "tfmdl.serving",
     "tfmdl.quiet",
     "tfmdl.layers.fused",
-    "tfmdl.training.devices",
+    "tfmdl.training.batches",
+    "tfmdl.training.jax_devices",
+    "tfmdl.training.tensorflow_devices",
     "tfmdl.training.sgd",
     "tfmdl.training.events",
     "tfmdl.training.steps",

@@ -115,8 +115,11 @@ class RunConfig:
         return cls(**fields)
 
 
-# Where things live, and what a run writes beside its result: these may differ when it goes on.
-MAY_DIFFER = {"data_dir", "workdir", "init_from", "packs", "checkpoint_every", "profile_steps", "tensorboard"}
+# These may differ when a run goes on: where things live, what is written beside the result, and, since a run may go on
+# on other devices, how a step is compiled.
+MAY_DIFFER = {
+    "data_dir", "workdir", "init_from", "packs", "checkpoint_every", "profile_steps", "tensorboard", "jit_compile"
+}
 
 
 def differences(before: RunConfig, after: RunConfig) -> list[str]:

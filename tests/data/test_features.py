@@ -42,6 +42,16 @@ def test_batches_are_a_function_of_seed_epoch_and_step(features):
     assert (rows_of(FeaturePipeline(features, BATCH, seed=8).epoch(2)) != whole).any()
 
 
+def test_processes_that_share_a_batch_have_its_rows(features):
+    whole, *parts = (
+        FeaturePipeline(features, BATCH, 7, rows).epoch(2).as_numpy_iterator()
+        for rows in (slice(None), slice(0, 1), slice(1, 4))
+    )
+    for batch, *halves in zip(whole, *parts, strict=True):
+        for name, values in batch.items():
+            np.testing.assert_array_equal(np.concatenate([half[name] for half in halves]), values)
+
+
 def test_parts_join_to_what_they_were(features):
     parts = list(features.batches(BATCH))
     assert [len(part.labels) for part in parts] == [4, 4, 3]

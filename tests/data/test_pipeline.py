@@ -109,6 +109,18 @@ def test_batches_are_a_function_of_seed_epoch_and_step(domains, cache, data_dir)
         assert image_ids(other) != image_ids(batches)
 
 
+@EITHER
+def test_processes_that_share_a_batch_read_its_rows(domains, cache, data_dir):
+    sources = [dataclasses.replace(source(data_dir, domain), flips=True) for domain in domains]
+    whole, *parts = (
+        numpy(TrainPipeline(sources, 8, seed=3, cache=cache, rows=rows).epoch(1))
+        for rows in (None, slice(0, 4), slice(4, 8))
+    )
+    halves = zip(*parts, strict=True)
+    joined = [{name: np.concatenate([half[name], other[name]]) for name in half} for half, other in halves]
+    assert_same(joined, whole)
+
+
 @pytest.fixture(scope="module")
 def many_records(tmp_path_factory):
     """Ten files of 2,000 records each, whose image ids are their places."""

@@ -7,6 +7,7 @@ import pytest
 from small_network import small
 
 from tfmdl.config import RunConfig
+from tfmdl.training import devices
 from tfmdl.training.loop import train
 
 
@@ -23,6 +24,7 @@ def config(data_dir, tmp_path_factory):
         batch_size=4,
         learning_rate=0.02,
         image_size=16,
+        jit_compile=devices.use_xla("auto"),  # as the commands do it
         checkpoint_every=3,
         tensorboard=False,  # whose pictures take as long as all else: test_tensorboard.py has runs of its own
     )

@@ -1,6 +1,7 @@
-"""On one device nothing is mirrored; what holds on two is in on_two_devices.py, which wants a process of its own."""
+"""On one device nothing is mirrored; what holds on several is in on_several_devices.py, in processes of its own."""
 
 import contextlib
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,8 +18,10 @@ def test_one_device_has_no_strategy_and_leaves_xla_to_the_flag():
 
 
 @pytest.mark.slow
-def test_on_two_devices():
-    file = pathlib.Path(__file__).with_name("on_two_devices.py")
+@pytest.mark.parametrize("number", [2, 4])
+def test_on_several_devices(number):
+    file = pathlib.Path(__file__).with_name("on_several_devices.py")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", str(file)]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800)
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 1800}
+    ended = subprocess.run(command, env={**os.environ, "DEVICES": str(number)}, **how)
     assert ended.returncode == 0, ended.stdout

@@ -53,11 +53,13 @@ class FeaturePipeline:
         features: Of all images to train on.
         batch_size: Images per batch.
         seed: Of the order.
+        rows: Which rows of each batch are given here: all, or those of one process of several that share it.
     """
 
-    def __init__(self, features: Features, batch_size: int, seed: int):
+    def __init__(self, features: Features, batch_size: int, seed: int, rows: slice = slice(None)):
         self.batch_size = batch_size
         self.seed = seed
+        self._rows_here = rows
         self.steps_per_epoch = -(-len(features.labels) // batch_size)
         with tf.device("CPU"):
             self._images = {"features": tf.constant(features.values), "label": tf.constant(features.labels)}
@@ -72,7 +74,7 @@ class FeaturePipeline:
 
     def _rows(self, epoch):
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self._images["label"]))
-        return np.resize(order, (self.steps_per_epoch, self.batch_size))
+        return np.resize(order, (self.steps_per_epoch, self.batch_size))[:, self._rows_here]
 
     def _batches(self, rows):
         return map_in_order(

@@ -75,12 +75,13 @@ class TrainPipeline:
         batch_size: Images per batch.
         seed: Of the order and the crops.
         cache: Keep decoded images in memory, whole.
+        rows: Which rows of each batch are read here: all, or those of one process of several that share it.
 
     Raises:
         ValueError: if there is nothing to read, or if several sources differ in the size of their training images.
     """
 
-    def __init__(self, sources, batch_size: int, seed: int, cache: bool = False):
+    def __init__(self, sources, batch_size: int, seed: int, cache: bool = False, rows: slice | None = None):
         for source in sources:
             if not source.num_examples:
                 raise ValueError(f"domain {source.domain!r} has no images to train on")
@@ -97,6 +98,7 @@ class TrainPipeline:
                     f"{source.domain!r} at {size}"
                 )
         self._cache = cache
+        self._rows = rows or slice(0, batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from `first_step` on. Nothing is read of what comes before.
@@ -106,7 +108,7 @@ class TrainPipeline:
             tf.errors.DataLossError: if a record is damaged.
         """
         order = np.random.default_rng(self._seed(epoch, 0)).permutation(np.arange(self._ends[-1], dtype="int32"))
-        rows = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:]
+        rows = np.resize(order, (self.steps_per_epoch, self.batch_size))[first_step:, self._rows]
         batches = tf.data.Dataset.from_tensor_slices((np.arange(first_step, self.steps_per_epoch), rows))
         stored = self._decoded_images if self._cache else self._record_files
 
@@ -139,13 +141,13 @@ class TrainPipeline:
         """Returns the records of `rows`, int32 (batch,), or what was decoded of them."""
         if not self._cache:
             records = tf.numpy_function(stored.read, [rows], tf.string, stateful=False)
-            return tf.ensure_shape(records, (self.batch_size,))
+            return tf.ensure_shape(records, rows.shape)
         types = (tf.uint8, tf.int32, tf.int64)
         image, label, image_id = tf.numpy_function(stored.read, [rows], types, stateful=False)
         return {
-            "image": tf.ensure_shape(image, (self.batch_size, None, None, 3)),
-            "label": tf.ensure_shape(label, (self.batch_size,)),
-            "image_id": tf.ensure_shape(image_id, (self.batch_size,)),
+            "image": tf.ensure_shape(image, (*rows.shape, None, None, 3)),
+            "label": tf.ensure_shape(label, rows.shape),
+            "image_id": tf.ensure_shape(image_id, rows.shape),
         }
 
     @functools.cached_property
@@ -161,17 +163,21 @@ class TrainPipeline:
         domain = tf.searchsorted(tf.constant(self._ends, tf.int32), rows, "right")
         cover = tf.gather(tf.constant([source.preprocessing.cover_size for source in self.sources]), domain)
         seeds = tf.stack([seed, tf.cast(step, tf.int32)])
-        offset = _random_offsets(seeds, cover - tf.constant(self.size))
+        offset = _random_offsets(self._random(seeds, 2), cover - tf.constant(self.size))
         if self._cache:
             example = {**example, "image": cut_windows(example["image"], self.size, offset)}
         else:
             example = _decode(example, cover, self.size, offset, _labels_of(self.sources, domain))
         if any(source.flips for source in self.sources):
             flips = tf.gather(tf.constant([source.flips for source in self.sources]), domain)
-            mirrored = flips & (tf.random.stateless_uniform(tf.shape(rows), -1 - seeds) < 0.5)
+            mirrored = flips & (self._random(-1 - seeds, 1)[:, 0] < 0.5)
             image = example["image"]
             example = {**example, "image": tf.where(mirrored[:, None, None, None], image[:, :, ::-1], image)}
         return _normalize(example, domain, self.sources)
+
+    def _random(self, seed, numbers):
+        """Returns so many numbers in 0..1 for each row that is read: for the whole batch they are drawn alike."""
+        return tf.random.stateless_uniform((self.batch_size, numbers), seed)[self._rows]
 
 
 class _DecodedImages:
@@ -303,9 +309,8 @@ def _decoded(source, batch_size):
     return map_in_order(dataset, lambda record: _decode(record, cover, cover, tf.constant([0, 0]), labels))
 
 
-def _random_offsets(seed, slack):
-    """Returns for each row of `slack`, int32 (batch, 2), an offset in 0..slack."""
-    unit = tf.random.stateless_uniform(tf.shape(slack), seed)
+def _random_offsets(unit, slack):
+    """Returns for each number in `unit`, in 0..1, one in 0..`slack`, int32."""
     return tf.cast(tf.floor(unit * tf.cast(slack + 1, tf.float32)), tf.int32)
 
 

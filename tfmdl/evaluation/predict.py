@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from tfmdl import backend
 from tfmdl.data.features import Features
 from tfmdl.data.pipeline import evaluation_batches, naming_bad_records
 from tfmdl.model import MultiDomainClassifier
@@ -101,12 +102,15 @@ def _batches(sources):
 def _outputs(network, inputs):
     """Returns what a network gives for a batch, and gates if there are any.
 
-    It is filled up to `BATCH_SIZE`: another size would trace the network again.
+    It is filled up to `BATCH_SIZE`, or so that all devices get the same share: another size would trace the network
+    again.
     """
-    # By itself Keras would use XLA, which makes depthwise convolutions many times slower on a CPU.
-    network.jit_compile = False
+    # By itself Keras would use XLA with TensorFlow, too, which makes depthwise convolutions many times slower on a CPU.
+    network.jit_compile = backend.ON_JAX
     rows = len(keras.tree.flatten(inputs)[0])
-    filled = keras.tree.map_structure(lambda value: np.resize(value, (BATCH_SIZE, *value.shape[1:])), inputs)
+    size = backend.shared_out(BATCH_SIZE)
+    here = backend.rows_of_process(size)
+    filled = keras.tree.map_structure(lambda value: np.resize(value, (size, *value.shape[1:]))[here], inputs)
     outputs = network.predict_on_batch(filled)
     output, gates = outputs if isinstance(network.output, (list, tuple)) else (outputs, None)
-    return np.asarray(output)[:rows], None if gates is None else np.asarray(gates)[:rows]
+    return backend.whole(output)[:rows], None if gates is None else backend.whole(gates)[:rows]

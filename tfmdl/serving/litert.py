@@ -15,6 +15,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from tfmdl import backend
 from tfmdl.data.decode import normalize
 from tfmdl.files import flush, flush_all, write_json
 from tfmdl.serving.assets import domain_facts
@@ -57,9 +58,11 @@ def write_litert(
     """Writes the one domain of a source, float32 and int8, each checked before it takes its name.
 
     Raises:
-        ValueError: if there are several domains, the options are of a SavedModel, or a file does not answer as the live
-            model does. Also if LiteRT's interpreter, which says so, is not installed.
+        ValueError: if Keras's backend is not TensorFlow, there are several domains, the options are of a SavedModel, or
+            a file does not answer as the live model does. Also if LiteRT's interpreter, which says so, is not
+            installed.
     """
+    backend.check_writes_graphs()
     options = options or Options()
     for flag, name in OF_SAVED_MODELS.items():
         if getattr(options, name) != getattr(Options(), name):

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -99,12 +100,13 @@ def live_answers(model, pack: Pack, images) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: if one of them is not a finite number.
     """
-    images = normalize(np.stack(images), pack.preprocessing.mean, pack.preprocessing.std)
+    images = np.asarray(normalize(np.stack(images), pack.preprocessing.mean, pack.preprocessing.std))
     features = model.features(images, pack.domain)
-    probabilities = tf.nn.softmax(model.head(features, domain=pack.domain)).numpy()
-    for name, values in (("features", features.numpy()), ("probabilities", probabilities)):
+    probabilities = keras.ops.softmax(model.head(features, domain=pack.domain))
+    answers = np.asarray(features), np.asarray(probabilities)
+    for name, values in zip(("features", "probabilities"), answers, strict=True):
         check_finite(values, f"{name} of domain {pack.domain!r}")
-    return features.numpy(), probabilities
+    return answers
 
 
 def check_finite(values: np.ndarray, what: str) -> None:

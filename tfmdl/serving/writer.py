@@ -6,6 +6,7 @@ import pathlib
 
 import tensorflow as tf
 
+from tfmdl import backend
 from tfmdl.serving import assets
 from tfmdl.serving.check import ask, check_unchanged, features_difference, largest_difference, requests_for
 from tfmdl.serving.network import PRECISIONS, FoldedClassifier
@@ -98,9 +99,10 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
     Raises:
         FileExistsError: if there is such a version.
         OSError: if it cannot be written, naming it.
-        ValueError: if the export does not answer as the live model does, a domain's answers are not finite, or two
-            domains want one signature.
+        ValueError: if Keras's backend is not TensorFlow, the export does not answer as the live model does, a domain's
+            answers are not finite, or two domains want one signature.
     """
+    backend.check_writes_graphs()
     manifest = {**source.manifest, "folded": options.fold, "precision": options.precision, "stacked": True}
     served = _served(source, options)
     of_each = max(1, min(COUNT, MOST_SAMPLES // len(source.packs)))

@@ -6,7 +6,7 @@ import sys
 
 from absl import flags
 
-from tfmdl import option_flags
+from tfmdl import backend, option_flags
 from tfmdl.backbones import BACKBONES
 from tfmdl.cli import start
 from tfmdl.config import RunConfig
@@ -68,6 +68,7 @@ def define_flags():
         "must be two numbers, as in 10,20",
     )
     flags.DEFINE_bool("tensorboard", True, "Write events for TensorBoard.")
+    flags.DEFINE_bool("distributed", False, "Be one of several processes that train together, on Keras's JAX backend.")
 
 
 def config_of_flags() -> RunConfig:
@@ -81,6 +82,8 @@ def config_of_flags() -> RunConfig:
 
 
 def main(argv):
+    if FLAGS.distributed:
+        backend.join_processes()
     try:
         train(config_of_flags())
     except Terminated as terminated:

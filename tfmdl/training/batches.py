@@ -1,8 +1,9 @@
 """What Keras fits: the batches of a pipeline as inputs and labels of the network."""
 
-import keras
 import numpy as np
+import tensorflow as tf
 
+from tfmdl import backend
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.pipeline import TrainPipeline, map_in_order
 from tfmdl.training.setup import Job
@@ -13,7 +14,10 @@ def feature_pipeline(job: Job) -> FeaturePipeline:
     for source in job.val_sources:
         job.features.of(source)
     (source,) = job.train_sources
-    return FeaturePipeline(job.features.of(source), job.recipe.batch_size, job.config.seed)
+    batch_size = job.recipe.batch_size
+    return FeaturePipeline(
+        job.features.of(source), batch_size, job.config.seed, backend.rows_of_process(batch_size)
+    )
 
 
 def feature_batches(dataset):
@@ -35,6 +39,6 @@ def batches(job: Job, pipeline: TrainPipeline | FeaturePipeline, epoch: int, fir
 
     def to_joint(batch):
         inputs = {"image": batch["image"], "domain": batch["domain"]}
-        return inputs, batch["label"] + keras.ops.take(offsets, batch["domain"])
+        return inputs, batch["label"] + tf.gather(offsets, batch["domain"])
 
     return map_in_order(of_epoch, to_joint)

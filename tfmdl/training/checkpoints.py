@@ -108,6 +108,8 @@ def collect(groups) -> dict[str, np.ndarray]:
 def restore(groups, tensors: dict[str, np.ndarray]) -> None:
     """Sets groups of Keras variables to what `collect` returned.
 
+    Integers may have more or fewer bits: each backend counts steps in its own.
+
     Raises:
         ValueError: if a variable is missing on either side, or of another shape or dtype.
     """
@@ -117,8 +119,12 @@ def restore(groups, tensors: dict[str, np.ndarray]) -> None:
         raise ValueError(f"checkpoint and run do not hold the same variables: {', '.join(missing[:5])}")
     for name, variable in variables.items():
         found, wanted = ((tuple(value.shape), str(value.dtype)) for value in (tensors[name], variable))
-        if found != wanted:
+        if found[0] != wanted[0] or _kind(found[1]) != _kind(wanted[1]):
             raise ValueError(
                 f"checkpoint has {name} of shape {found[0]} and {found[1]}, the run needs {wanted[0]} and {wanted[1]}"
             )
-        variable.assign(tensors[name])
+        variable.assign(tensors[name].astype(wanted[1]))
+
+
+def _kind(dtype):
+    return "integer" if dtype in ("int32", "int64") else dtype

@@ -1,5 +1,6 @@
 """The head alone, on features of the trunk: what the rest of a run begins with."""
 
+from tfmdl import backend
 from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.records import INFO_FILE
 from tfmdl.training.batches import feature_batches
@@ -18,7 +19,9 @@ def fit_head(job: Job) -> None:
     """
     (source,) = job.train_sources
     recipe = job.recipe.head
-    pipeline = FeaturePipeline(job.first_features.of(source), recipe.batch_size, job.config.seed)
+    batch_size = backend.shared_out(recipe.batch_size)
+    rows = backend.rows_of_process(batch_size)
+    pipeline = FeaturePipeline(job.first_features.of(source), batch_size, job.config.seed, rows)
     network = job.model.classifier(job.base, recipe.dropout)
     compile_network(network, job.model, {job.base: recipe}, pipeline.steps_per_epoch, job.config.jit_compile)
     network.fit(feature_batches(pipeline.epochs(recipe.schedule.epochs)), verbose=0, shuffle=False)

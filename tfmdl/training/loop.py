@@ -1,10 +1,12 @@
 """The loop of a run: epoch by epoch it fits, evaluates and leaves a checkpoint; at the end, trunk and packs."""
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Callable
 
+from tfmdl import backend
 from tfmdl.config import RunConfig
 from tfmdl.data.pipeline import naming_bad_records
 from tfmdl.data.records import INFO_FILE
@@ -15,7 +17,7 @@ from tfmdl.training.batches import batches, feature_pipeline
 from tfmdl.training.board import Board
 from tfmdl.training.callbacks import AroundSteps, RestoreMetrics, Terminated, sigterm
 from tfmdl.training.head import fit_head
-from tfmdl.training.metrics import append_metrics, metrics_line
+from tfmdl.training.metrics import metrics_line
 from tfmdl.training.optimization import not_finite
 from tfmdl.training.progress import Progress
 from tfmdl.training.run_folder import ResumeState, RunFolder, metric_variables
@@ -39,11 +41,13 @@ def train(config: RunConfig) -> None:
 
 def run(job: Job) -> None:
     """Trains what is left of a job and writes trunk and packs; errors as `train`."""
-    folder = RunFolder(job.config.workdir)
-    with folder.locked():
+    folder = RunFolder(job.config.workdir, backend.writes())
+    with contextlib.ExitStack() as until_the_end:
         progress = Progress(job.total_steps, job.recipe.schedule.epochs)
-        # Not before: what cannot be run leaves no config.json behind.
-        folder.claim(job.config, job.describe(), progress.note)
+        with backend.together():
+            until_the_end.enter_context(folder.locked())
+            # Not before: what cannot be run leaves no config.json behind.
+            folder.claim(job.config, job.describe(), progress.note)
         board = watching(job, folder)  # before the weights are those of a checkpoint: it shows how far they go
         state = folder.resume(job.network, progress.note)
         pipeline = feature_pipeline(job) if job.features and state.step < job.total_steps else job.pipeline
@@ -54,7 +58,8 @@ def run(job: Job) -> None:
                 if job.first_features:
                     fit_head(job)
                 if job.recipe.goes_back:
-                    folder.save_start(job.network)
+                    with backend.together():
+                        folder.save_start(job.network)
             loop = Loop(job, pipeline, folder, state, progress, board, terminated)
             while loop.step < job.total_steps:
                 evaluations = loop.epoch()
@@ -64,13 +69,14 @@ def run(job: Job) -> None:
                 evaluations = go_back(job, start, at_end, lambda: evaluate(job, board.mistakes), progress.note)
             evaluations = evaluations or evaluate(job, board.mistakes)
             board.end(loop.step, evaluations)
-        folder.write_results(job, evaluations)
+        with backend.together():
+            folder.write_results(job, evaluations)
         progress.note(folder.what_next(job))
 
 
 def watching(job: Job, folder: RunFolder) -> Board:
     """Returns what watches a run, before it begins or goes on: with its weights as they were at first."""
-    if not job.config.tensorboard:
+    if not job.config.tensorboard or not folder.writes:
         return Board()
     # It brings along what draws its pictures, which a run without it does not wait for.
     from tfmdl.training.tensorboard import TensorBoard
@@ -146,7 +152,7 @@ class Loop:
         except FloatingPointError as error:
             raise self._diverged(str(error)) from error
         line = metrics_line(number, self.step, logs, job.recipe.learning_rate_in(number), rate, evaluations)
-        append_metrics(self.folder.metrics, line)
+        self.folder.add_metrics(line)
         self.board.epoch(line, evaluations)
         self.progress.epoch(line)
         self._checkpoint()
@@ -178,7 +184,7 @@ class Loop:
         self.board.after_step(self.step, logs)
         lost = None if math.isfinite(logs["loss"]) else f"the loss is {logs['loss']}"
         # Loss and statistics of the first step are of the weights that training begins with.
-        if self.step == 1 and (lost := lost or not_finite(self.job.network.non_trainable_variables)):
+        if self.step == 1 and (lost := lost or not_finite(backend.synced(self.job.network).non_trainable_variables)):
             raise self._overflown(lost)
         if lost:
             raise self._diverged(lost)
@@ -193,6 +199,8 @@ class Loop:
         seconds = time.perf_counter() - self._started if self._mid_epoch() else None
         self._last_checkpoint = self.folder.save_checkpoint(self.job.network, self.step, seconds)
         if self.terminated():
+            if not self.folder.writes:
+                raise Terminated("SIGTERM: the same command goes on from the last checkpoint")
             raise Terminated(f"SIGTERM: wrote {self._last_checkpoint}; the same command goes on from there")
 
     def _mid_epoch(self):
@@ -200,7 +208,7 @@ class Loop:
 
     def _check_weights(self):
         # The loss of a step may be finite, and its update may not.
-        if lost := not_finite(self.job.network.variables):
+        if lost := not_finite(backend.synced(self.job.network).variables):
             raise self._diverged(lost)
 
     def _diverged(self, what):

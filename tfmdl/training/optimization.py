@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from tfmdl import backend
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.recipes import Recipe
@@ -88,6 +89,15 @@ def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int):
     boundaries = [drop * steps_per_epoch - 1 for drop in drops]
     values = [recipe.learning_rate_in(epoch) for epoch in (0, *drops)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+
+
+def learning_rate_by_step(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
+    """Returns a function that gives the recipe's learning rate in a step, counted from 0."""
+    schedule = learning_rate_schedule(recipe, steps_per_epoch)
+    if not callable(schedule):
+        return lambda step: schedule
+    traced = backend.compiled(schedule)  # op by op it would take longer than all else around a step
+    return lambda step: float(traced(np.asarray(step, "int32")))
 
 
 class _Rising(keras.optimizers.schedules.LearningRateSchedule):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from tfmdl import backend
 from tfmdl.cli import text_console
 
 
@@ -104,4 +105,5 @@ def counted(batches, what: str, total: int) -> Iterator:
 
 
 def _console():
-    return text_console(soft_wrap=True)
+    # Of several processes that train together one is heard.
+    return text_console(soft_wrap=True, quiet=not backend.writes())

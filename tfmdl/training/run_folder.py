@@ -1,5 +1,6 @@
 """The folder of a run: what lies where, and how a run leaves it so that the same command goes on."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,7 +17,7 @@ from tfmdl.evaluation.accuracy import Evaluation
 from tfmdl.files import locked, read_json, read_tensors, write_json, write_tensors
 from tfmdl.imported import IMPORTED_FILE
 from tfmdl.training.checkpoints import Checkpoint, Checkpoints, collect, restore
-from tfmdl.training.metrics import truncate_metrics
+from tfmdl.training.metrics import append_metrics, truncate_metrics
 from tfmdl.training.setup import Job
 from tfmdl.typed import naming_file
 
@@ -50,9 +51,11 @@ class RunFolder:
 
     Args:
         workdir: The folder.
+        writes: Whether it is written here: of several processes that train together, one does, and all read.
 
     Attributes:
         path: The folder.
+        writes: As given.
         config: What was asked for, and what followed from it.
         metrics: A line per epoch.
         train_events, val_events: Folders of TensorBoard's events; those of the whole run are in `path`.
@@ -63,8 +66,9 @@ class RunFolder:
         packs: Folder of a pack per domain, which are written last.
     """
 
-    def __init__(self, workdir: str | os.PathLike):
+    def __init__(self, workdir: str | os.PathLike, writes: bool = True):
         self.path = pathlib.Path(workdir)
+        self.writes = writes
         self.config = self.path / CONFIG_FILE
         self.metrics = self.path / "metrics.jsonl"
         self.train_events = self.path / "train"
@@ -77,7 +81,7 @@ class RunFolder:
 
     def locked(self):
         """Returns a context in which no other run may work here; errors as `tfmdl.files.locked`."""
-        return locked(self.path, "run")
+        return locked(self.path, "run") if self.writes else contextlib.nullcontext()
 
     def claim(self, config: RunConfig, described: dict, note: Callable[[str], None]) -> None:
         """Writes config.json, or checks that the one that is there says the same.
@@ -93,6 +97,8 @@ class RunFolder:
         Raises:
             ValueError: if it is of another run, naming what differs.
         """
+        if not self.writes:
+            return
         described = json.loads(json.dumps(described))
         if (self.path / IMPORTED_FILE).exists():
             raise ValueError(f"--workdir={self.path} holds an imported trunk; a run wants another folder")
@@ -111,6 +117,9 @@ class RunFolder:
                     f"--workdir={self.path} holds a run of another configuration:\n  " + "\n  ".join(changed)
                     + "\nuse another --workdir, or remove that one"
                 )
+            backends = [content.get("versions", {}).get("backend") for content in (before, described)]
+            if backends[0] != backends[1]:
+                note(f"the run goes on with Keras on {backends[1]}, was {backends[0]}: that changes the last digits")
             if rates[0] != rates[1]:
                 was, now = ("the recipe's" if rate is None else f"{rate:g}" for rate in rates)
                 note(f"the learning rate was {was}; from now on it is {now}")
@@ -122,8 +131,14 @@ class RunFolder:
         Raises:
             OSError: if they cannot be written.
         """
-        tensors = {variable.path: np.asarray(variable) for variable in network.trainable_variables}
-        write_tensors(self.start, tensors, {"kind": "start"})
+        if self.writes:
+            tensors = {variable.path: np.asarray(variable) for variable in network.trainable_variables}
+            write_tensors(self.start, tensors, {"kind": "start"})
+
+    def add_metrics(self, line: dict) -> None:
+        """Adds the line of an epoch to metrics.jsonl; errors as `append_metrics`."""
+        if self.writes:
+            append_metrics(self.metrics, line)
 
     def read_start(self, network: keras.Model) -> dict[str, np.ndarray]:
         """Returns what `save_start` wrote, by the variables' paths.
@@ -140,8 +155,8 @@ class RunFolder:
 
     def save_checkpoint(
         self, network: keras.Model, step: int, mid_epoch_seconds: float | None = None
-    ) -> pathlib.Path:
-        """Writes a checkpoint and returns its path.
+    ) -> pathlib.Path | None:
+        """Writes a checkpoint and returns its path, None where nothing is written.
 
         Args:
             network: The compiled network that is fitted.
@@ -151,6 +166,8 @@ class RunFolder:
         Raises:
             OSError: if it cannot be written.
         """
+        if not self.writes:
+            return None
         mid_epoch = mid_epoch_seconds is not None
         groups = _groups(network)
         if mid_epoch:
@@ -170,7 +187,8 @@ class RunFolder:
         checkpoint, damages = self.checkpoints.newest()
         for damage in damages:
             note(f"{damage}: goes on from {checkpoint.path}")
-        truncate_metrics(self.metrics, checkpoint.step if checkpoint else 0)
+        if self.writes:
+            truncate_metrics(self.metrics, checkpoint.step if checkpoint else 0)
         if not checkpoint:
             return ResumeState()
         tensors, metrics = checkpoint.tensors, None
@@ -191,6 +209,8 @@ class RunFolder:
             job: What was trained.
             evaluations: By domain, of those that were measured.
         """
+        if not self.writes:
+            return
         trunk_fingerprint = job.trunk.fingerprint if job.trunk else packs.write_trunk(self.trunk, job.model, job.base)
         for domain, info in job.infos.items():
             packs.write_pack(

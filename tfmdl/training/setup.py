@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import tfmdl
-from tfmdl import packs
+from tfmdl import backend, packs
 from tfmdl.config import RunConfig
 from tfmdl.data.pipeline import Source, TrainPipeline
 from tfmdl.data.preprocessing import Preprocessing
@@ -130,7 +130,9 @@ def prepare(config: RunConfig) -> Job:
     stay = still and _features_stay(model, (*train_sources, *val_sources))
     features = KeptFeatures(model, base, trunk.path) if stay else None
     head_first = recipes[base].head and not stay
-    pipeline = TrainPipeline(train_sources, recipes[base].batch_size, config.seed, config.cache and not features)
+    batch_size = recipes[base].batch_size
+    rows = backend.rows_of_process(batch_size)
+    pipeline = TrainPipeline(train_sources, batch_size, config.seed, config.cache and not features, rows)
     return Job(
         config=config,
         infos=infos,

@@ -1,8 +1,8 @@
 """Numbers of a run by step: loss, accuracy, learning rate, images per second, and what steps wait for."""
 
 import time
+from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 
 POINTS = 20  # of an epoch, at most about
@@ -16,16 +16,15 @@ class Steps:
     are fetched ahead of their step, and waiting is not seen.
 
     Args:
-        network: The compiled network that is fitted.
+        learning_rate: Gives that of a step, counted from 0.
         batch_size: Images of a step.
         steps_per_epoch: Steps of an epoch.
     """
 
-    def __init__(self, network: keras.Model, batch_size: int, steps_per_epoch: int):
+    def __init__(self, learning_rate: Callable[[int], float], batch_size: int, steps_per_epoch: int):
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
-        # Traced, as op by op a schedule would take longer than all else here.
-        self._rate = tf.function(lambda: tf.convert_to_tensor(network.optimizer.learning_rate), autograph=False)
+        self._rate = learning_rate
         self._every = max(1, steps_per_epoch // POINTS)
         self._before = None  # the last point of the epoch: how many steps it had, and the means over these
         self._traced = False  # the first step compiles the network: its time says nothing of the others
@@ -49,7 +48,7 @@ class Steps:
     def before(self, step: int) -> None:
         """The step that is the `step`th, from 1, begins."""
         if self._due(step):
-            self._learning_rate = float(self._rate())
+            self._learning_rate = self._rate(step - 1)
         self._began = time.perf_counter()
 
     def after(self, step: int, logs: dict[str, float]) -> dict[str, float]:

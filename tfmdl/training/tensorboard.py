@@ -23,6 +23,7 @@ from tfmdl.sharing import OPTIONS
 from tfmdl.training.board import Board
 from tfmdl.training.events import EventsFile
 from tfmdl.training.history import History
+from tfmdl.training.optimization import learning_rate_by_step
 from tfmdl.training.pictures import draw_gates, draw_moved, pixels_of
 from tfmdl.training.run_folder import RunFolder
 from tfmdl.training.settings import command
@@ -67,7 +68,8 @@ class TensorBoard(Board):
         self._profiling = False
         self._history = History(folder.history)
         self._start = {domain: _trained_kernels(job.model, domain) for domain in job.config.domains}
-        self._steps = Steps(job.network, job.recipe.batch_size, job.steps_per_epoch)
+        rate = learning_rate_by_step(job.recipe, job.steps_per_epoch)
+        self._steps = Steps(rate, job.recipe.batch_size, job.steps_per_epoch)
         self._points = []
         self._written = time.monotonic()
 

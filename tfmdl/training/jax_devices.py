@@ -1,0 +1,42 @@
+"""Devices as JAX has them: those of all processes that train together, which share a batch by Keras's DataParallel.
+
+A batch is one array there, of which each device holds some rows: batch normalisation sees all of it.
+"""
+
+import contextlib
+
+import jax
+import keras
+import tensorflow as tf
+
+
+def set_up() -> None:
+    """Leaves the GPUs to JAX: TensorFlow, which reads the images, would take their memory."""
+    tf.config.set_visible_devices([], "GPU")
+
+
+def compute_capability() -> tuple[int, int] | None:
+    """Returns that of the first GPU, (0, 0) if it is not known, None where there is no GPU."""
+    device = jax.local_devices()[0]
+    if device.platform != "gpu":
+        return None
+    major, _, minor = getattr(device, "compute_capability", "0.0").partition(".")
+    return int(major), int(minor or 0)
+
+
+def replicas() -> list[str]:
+    """Returns the names of the devices that train together: all that JAX has."""
+    return keras.distribution.list_devices()
+
+
+def use_xla(jit_compile: str) -> bool:
+    """Returns whether a step is compiled, by XLA: without it JAX takes it op by op, to look for mistakes."""
+    return jit_compile != "off"
+
+
+def scope():
+    """Returns the scope to build and train a model in: of a distribution where several devices train together."""
+    if len(replicas()) == 1:
+        return contextlib.nullcontext()
+    # Each process reads its own rows of a batch (`tfmdl.backend.rows_of_process`): nothing is left to share out.
+    return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
