@@ -26,8 +26,8 @@ if ON_JAX:
 _ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 _NUMBER = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 _INDEX = "KERAS_DISTRIBUTION_PROCESS_ID"
-# How long it takes at most until a process that is gone is noticed, and for how long one that cannot go on waits for the
-# others. All end then; the same commands go on from the last checkpoint.
+# Seconds until a process that is gone is noticed, and for which one that cannot go on waits for the others. All end
+# then; the same commands go on from the last checkpoint.
 _GONE, _LEAVING = 30, 10
 
 
@@ -38,16 +38,17 @@ def join_processes() -> None:
     _NUM_PROCESSES and _PROCESS_ID), or else by what JAX finds of Slurm, Open MPI, Kubernetes or a cloud.
 
     Raises:
-        ValueError: if the backend is not JAX, or nothing names the processes.
+        ValueError: if the backend is not JAX, or nothing names the processes, or a variable is no number.
     """
     if not ON_JAX:
         raise ValueError("several processes train together on Keras's JAX backend only: set KERAS_BACKEND=jax")
     addresses = os.environ.get(_ADDRESSES)
+    number, index = _number(_NUMBER), _number(_INDEX)
     try:
         jax.distributed.initialize(
             coordinator_address=addresses and addresses.split(",")[0],
-            num_processes=_number(_NUMBER),
-            process_id=_number(_INDEX),
+            num_processes=number,
+            process_id=index,
             heartbeat_timeout_seconds=_GONE,
             shutdown_timeout_seconds=_LEAVING,
         )

@@ -23,6 +23,7 @@ from tfmdl.config import RunConfig
 from tfmdl.files import read_tensors
 from tfmdl.training.callbacks import AroundSteps
 from tfmdl.training.history import History
+from tfmdl.training.events import EventsFile
 from tfmdl.training.loop import train
 from tfmdl.training.settings import command
 from tfmdl.training.steps import Steps
@@ -260,6 +261,16 @@ def test_without_it_nothing_is_written_or_imported(config, workdir, tmp_path):
             np.testing.assert_array_equal(found[slot], value, err_msg=slot)
     train(dataclasses.replace(without, tensorboard=True))
     assert values(read(run)["run"], "result/accuracy").keys() == {15}
+
+
+def test_events_that_are_not_seen_are_an_error_that_says_what_to_do(tmp_path):
+    """As on a file system that shows a file only when it is closed."""
+    events = EventsFile(tmp_path / "train")
+    with pytest.raises(OSError, match="--tensorboard=false does without") as told, events.at(0):
+        tf.summary.scalar("loss", 0.5)
+        for file in (tmp_path / "train").iterdir():
+            file.unlink()
+    assert told.value.filename == str(tmp_path / "train")
 
 
 def test_a_profile_needs_it(config):

@@ -35,7 +35,12 @@ class EventsFile:
         """
         with naming(self._folder), self._writer.as_default(step=step):
             yield
-        (path,) = set(self._files()) - self._others
+        written = set(self._files()) - self._others
+        if not written:
+            # As on a bucket that is mounted: there a file is seen when it is closed.
+            told = "TensorBoard's events are not seen after they were written; --tensorboard=false does without"
+            raise OSError(errno.EIO, told, str(self._folder))
+        (path,) = written
         end = _end_of_records(path, self._written)
         if end == self._written or end != path.stat().st_size:
             raise OSError(errno.EIO, "TensorBoard's events were not written whole; is the disk full?", str(path))
