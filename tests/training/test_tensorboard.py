@@ -22,8 +22,8 @@ from tensorboard.util.tensor_util import make_ndarray
 from tfmdl.config import RunConfig
 from tfmdl.files import read_tensors
 from tfmdl.training.callbacks import AroundSteps
-from tfmdl.training.history import History
 from tfmdl.training.events import EventsFile
+from tfmdl.training.history import History
 from tfmdl.training.loop import train
 from tfmdl.training.settings import command
 from tfmdl.training.steps import Steps
