@@ -14,7 +14,16 @@ from data_prep.ordered import map_ordered
 from data_prep.plan import DataError, check_known
 from data_prep.progress import progress_line
 from data_prep.sources.stores import file_sha256
-from tfmdl.data.records import FIELDS, INFO_FILE, UNKNOWN_LABEL, DatasetInfo, Shard, converted_domains
+from tfmdl.data.records import (
+    DAMAGED,
+    FIELDS,
+    INFO_FILE,
+    UNKNOWN_LABEL,
+    DatasetInfo,
+    Shard,
+    converted_domains,
+    reason_of,
+)
 from tfmdl.outside import printable
 
 _BATCH_RECORDS = 64
@@ -190,10 +199,10 @@ def _read_records(serialized: np.ndarray) -> list[_Record | str]:
     """Returns the contents of each record, or what is wrong with it."""
     try:
         features = {key: value.numpy() for key, value in tf.io.parse_example(serialized, FIELDS).items()}
-    except tf.errors.OpError as error:
+    except DAMAGED as error:
         if len(serialized) > 1:
             return [record for one in serialized for record in _read_records(np.array([one]))]
-        return [f"lacks a feature ({error.message.splitlines()[0]})"]
+        return [f"lacks a feature ({reason_of(error)})"]
     records = []
     for i, image in enumerate(check_images(features["image/encoded"].tolist())):
         if isinstance(image, str):

@@ -104,7 +104,12 @@ def test_a_run_is_loaded_from_its_folder(tmp_path):
 
 @pytest.mark.parametrize(
     "contents",
-    ["{", "[]", "{}", '{"run": {}}', '{"run": 3}', json.dumps({"run": PLAIN.to_json() | {"wings": 2}}), "\udcff"],
+    [
+        *("{", "[]", "{}", '{"run": {}}', '{"run": 3}', "\udcff"),
+        json.dumps({"run": PLAIN.to_json() | {"wings": 2}}),
+        json.dumps({"run": list(PLAIN.to_json().items())}),
+        json.dumps({"run": PLAIN.to_json() | {"architecture": list(PLAIN.architecture.to_json().items())}}),
+    ],
 )
 def test_what_is_no_configuration_is_named(contents, tmp_path):
     path = tmp_path / "config.json"

@@ -4,7 +4,7 @@ import dataclasses
 
 from tfmdl.backbones import BACKBONES, Network
 from tfmdl.sharing import METHODS, MethodOptions, methods_with, options_of
-from tfmdl.typed import check_types
+from tfmdl.typed import check_types, checked_fields
 
 MAX_WIDTH, MAX_BLOCKS_PER_STAGE = 1024, 64  # above, weights alone would not fit into memory
 
@@ -69,9 +69,9 @@ class Architecture:
         """Returns what `to_json` wrote; a missing field has its default.
 
         Raises:
-            ValueError: as the class and `options_of`.
+            ValueError: if it is no object; and as the class and `options_of`.
         """
-        options = dict(fields)
+        options = checked_fields(fields)
         names = [field.name for field in dataclasses.fields(cls) if field.name != "options"]
         own = {name: options.pop(name) for name in names if name in options}
         if own.get("network") is not None:

@@ -8,7 +8,7 @@ from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import MAX_SIDE
 from tfmdl.domains import check_name
 from tfmdl.files import read_json
-from tfmdl.typed import check_types, naming_file
+from tfmdl.typed import check_types, checked_fields, naming_file
 
 CONFIG_FILE = "config.json"
 MAY_TRAIN_ON = ("train", "val")
@@ -107,7 +107,8 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, fields: dict) -> "RunConfig":
-        fields = dict(fields, architecture=Architecture.from_json(fields["architecture"]))
+        fields = checked_fields(fields)
+        fields["architecture"] = Architecture.from_json(fields["architecture"])
         for name in ("domains", "train_splits", "profile_steps", "packs"):
             # Lists only: a tuple could be made of a text, too. What an older configuration lacks has its default.
             if isinstance(fields.get(name), list):

@@ -27,6 +27,17 @@ def check_types(instance) -> None:
             raise ValueError(f"`{name}` must be {told}; received {reprlib.repr(value)}")
 
 
+def checked_fields(value) -> dict:
+    """Returns what a file says of an object, as a dict of its own.
+
+    Raises:
+        ValueError: if it is something else: of a list of pairs a dict could be made, too.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object; received {reprlib.repr(value)}")
+    return dict(value)
+
+
 @contextlib.contextmanager
 def naming_file(path: str | os.PathLike) -> Iterator[None]:
     """Adds the file's name to errors of the body about fields: missing, unknown or impossible ones.

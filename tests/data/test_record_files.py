@@ -1,5 +1,7 @@
 """Records are read by number, each as TensorFlow reads it, from files that were found whole before."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,3 +43,17 @@ def test_a_damaged_record_is_found_before_any_is_read(byte, tmp_path):
     path.write_bytes(content)
     with pytest.raises(tf.errors.DataLossError):
         RecordFiles([str(path)])
+
+
+def test_records_of_a_file_that_is_replaced_are_its_own_or_an_error(written, tmp_path):
+    paths, records = written
+    files = RecordFiles(paths)
+    before = files.read(np.array([0]))
+    for path in (paths[0], paths[3]):
+        other = tmp_path / "other.tfrecord"
+        other.write_bytes(b"x" * os.path.getsize(path))
+        os.utime(other, ns=(1, 1))
+        os.replace(other, path)
+    assert files.read(np.array([0, 1, 2])).tolist() == records[:3] and before[0] == records[0]
+    with pytest.raises(ValueError, match=f"{paths[3]}: has changed since the command began to read it"):
+        files.read(np.array([603]))

@@ -125,6 +125,17 @@ def test_a_text_that_is_not_utf8_is_a_fault(records, capsys):
     assert f"{shard.name}: record 1: image/class/text: expected class" in capsys.readouterr().err.replace("\\n", "")
 
 
+def test_a_record_that_ends_too_soon_is_a_fault(records, capsys):
+    """TensorFlow's message about it holds its bytes, which are no text."""
+    shard = records / "left" / "left-train-00000-of-00001.tfrecord"
+    contents = [record.numpy() for record in tf.data.TFRecordDataset(str(shard))]
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for number, record in enumerate(contents):
+            writer.write(record[:-1] if number == 2 else record)
+    assert not verify(records, ("left",), workers=1)
+    assert f"{shard.name}: record 2 lacks a feature (is no tf.train.Example)" in capsys.readouterr().err
+
+
 def test_progress_shows_names_as_they_are(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     with progress_line("w[/x]", 5) as report:

@@ -193,8 +193,12 @@ def test_grpc_errors_name_server_and_model(server, files):
 
 
 def test_answers_that_are_no_answers_are_told():
-    """A slow server, one that is something else, and messages with escapes that JSON does not know."""
-    said = {"/v1/models/web:predict": (200, b"<html>"), "/v1/models/odd:predict": (400, b'{ "error": "can\\\'t" }')}
+    """A slow server, one that is something else, and messages with escapes that JSON does not know, or of nothing."""
+    said = {
+        "/v1/models/web:predict": (200, b"<html>"),
+        "/v1/models/odd:predict": (400, b'{ "error": "can\\\'t" }'),
+        "/v1/models/mute:predict": (400, b""),
+    }
 
     class Other(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -215,6 +219,8 @@ def test_answers_that_are_no_answers_are_told():
             RestClient(f"{base}/web").predict("serving_default", rows)
         with pytest.raises(RefusedError, match="can.*t"):
             RestClient(f"{base}/odd").predict("serving_default", rows)
+        with pytest.raises(RefusedError, match=f"^{base}/mute.*: refused, with no reason given"):
+            RestClient(f"{base}/mute").predict("serving_default", rows)
         with pytest.raises(ConnectionError, match="within 0.2 seconds"):
             RestClient(f"{base}/slow", timeout=0.2).predict("serving_default", rows)
         pause.set()

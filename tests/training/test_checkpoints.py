@@ -81,6 +81,7 @@ def test_without_a_whole_checkpoint_it_says_what_to_do(tmp_path):
         {"epoch_seconds": float("nan")},
         {"epoch_seconds": None},
         {"kind": "pack"},
+        {"kind": "check\npoint"},
         {"more": 1},
     ],
 )
@@ -89,8 +90,9 @@ def test_a_state_that_cannot_be_true_is_refused(change, tmp_path):
     path = checkpoints.save(at(7))
     tensors, header = read_tensors(path)
     write_tensors(path, tensors, header | change)
-    with pytest.raises(ValueError, match=f"^{path}: "):
+    with pytest.raises(ValueError, match=f"^{path}: ") as told:
         checkpoints.newest()
+    assert "\n" not in str(told.value)
 
 
 def groups_of(value):

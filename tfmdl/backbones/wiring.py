@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfmdl.typed import check_types
+from tfmdl.typed import check_types, checked_fields
 
 # Layers with weights, by class: the kinds of the steps that they become, and where the weights of each step are.
 _OF_CONVOLUTION = {"kernel": "kernel", "bias": "bias"}
@@ -200,7 +200,7 @@ class Network:
 
     @classmethod
     def from_json(cls, fields: dict) -> "Network":
-        content = dict(fields)
+        content = checked_fields(fields)
         return cls(content.pop("name"), json.dumps(content, sort_keys=True, separators=(",", ":")))
 
     @classmethod

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfmdl.data import records
 from tfmdl.data.decode import cut_windows, decode_windows, normalize
 from tfmdl.data.preprocessing import Preprocessing
-from tfmdl.data.record_files import RecordFiles
+from tfmdl.data.record_files import RecordFiles, check_written
 
 _UNUSED = ("image/format", "image/class/text")
 _LABEL = "image/class/label"
@@ -34,6 +34,7 @@ class Source:
         preprocessing: How the domain's images become inputs.
         flips: Whether training mirrors every other image, left to right.
         labels: What a label may be: a class, and below 0 where it is unknown.
+        written: When each file was last written, in ns, so that one that is replaced meanwhile is found; or nothing.
     """
 
     domain: str
@@ -42,6 +43,7 @@ class Source:
     preprocessing: Preprocessing
     flips: bool = False
     labels: range = range(records.UNKNOWN_LABEL, 1 << 31)
+    written: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, data_dir, info: records.DatasetInfo, splits, preprocessing, flips=False) -> "Source":
@@ -52,14 +54,25 @@ class Source:
         """
         paths = tuple(path for split in splits for path in info.shard_paths(data_dir, split))
         shards = [shard for split in splits for shard in info.splits[split].shards]
-        for path, shard in zip(paths, shards, strict=True):
-            found = os.path.getsize(path)
-            if found != shard.num_bytes:
-                raise ValueError(f"{path}: has {found:,} bytes, {records.INFO_FILE} says {shard.num_bytes:,}")
+        stats = [os.stat(path) for path in paths]
+        for path, shard, stat in zip(paths, shards, stats, strict=True):
+            if stat.st_size != shard.num_bytes:
+                raise ValueError(f"{path}: has {stat.st_size:,} bytes, {records.INFO_FILE} says {shard.num_bytes:,}")
         labelled = all(info.splits[split].labelled for split in splits)
         labels = range(0 if labelled else records.UNKNOWN_LABEL, info.num_classes)
         number = sum(info.splits[split].num_examples for split in splits)
-        return cls(info.name, paths, number, preprocessing, flips, labels)
+        written = tuple(stat.st_mtime_ns for stat in stats)
+        return cls(info.name, paths, number, preprocessing, flips, labels, written)
+
+    def check_unchanged(self) -> None:
+        """Checks that the files are those that there were.
+
+        Raises:
+            ValueError: if one has been written anew.
+            OSError: if one is gone.
+        """
+        for path, then in zip(self.paths, self.written):  # noqa: B905  (nothing is known of when they were written)
+            check_written(path, then, os.stat(path))
 
 
 def steps_per_epoch(sources, batch_size: int) -> int:
@@ -130,6 +143,7 @@ class TrainPipeline:
         files = RecordFiles([path for source in self.sources for path in source.paths])
         numbers = iter(files.num_records.tolist())
         for source in self.sources:
+            source.check_unchanged()
             _check_number(source, sum(itertools.islice(numbers, len(source.paths))))
         return files
 
@@ -270,8 +284,9 @@ def naming_bad_records(sources):
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+    except records.DAMAGED:
         for source in sources:
+            source.check_unchanged()
             for path in source.paths:
                 _check_file(path, source)
         raise
@@ -282,8 +297,8 @@ def _check_file(path, source):
     try:
         for _ in _decoded(dataclasses.replace(source, paths=(path,)), 1):
             whole += 1
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        reason = error.message.splitlines()[0]
+    except records.DAMAGED as error:
+        reason = records.reason_of(error)
         raise ValueError(f"{path}: record {whole} (counted from 0) cannot be read: {reason}") from error
 
 

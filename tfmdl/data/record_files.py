@@ -31,20 +31,22 @@ class RecordFiles:
 
     def __init__(self, paths):
         self._paths = list(paths)
+        stats = [os.stat(path) for path in self._paths]
+        self._written = {path: stat.st_mtime_ns for path, stat in zip(self._paths, stats, strict=True)}
         # Places are counted as if the files were one.
-        self._file_starts = np.cumsum([0, *map(os.path.getsize, self._paths)])
+        self._file_starts = np.cumsum([0, *(stat.st_size for stat in stats)])
         records = tf.data.TFRecordDataset(self._paths).batch(_BATCH)
         framed = [_BEFORE + tf.strings.length(batch).numpy() + _BEHIND for batch in records]
         self._starts = np.cumsum(np.concatenate([np.zeros(1, "int32"), *framed]), dtype="int64")
         self.num_records = np.diff(np.searchsorted(self._starts, self._file_starts))
         # Not all of them at once: there may be more than a process may have open.
-        self._opened = functools.lru_cache(_OPEN_FILES)(functools.partial(open, mode="rb", buffering=0))
+        self._opened = functools.lru_cache(_OPEN_FILES)(self._open)
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """Returns the records of `numbers`, int (batch,), as objects (batch,).
 
         Raises:
-            ValueError: if a file has become shorter.
+            ValueError: if a file has become shorter, or another one has taken its place.
         """
         starts = self._starts[numbers]
         lengths = self._starts[numbers + 1] - starts - _BEFORE - _BEHIND
@@ -57,3 +59,18 @@ class RecordFiles:
             if len(records[-1]) != length:
                 raise ValueError(f"{path}: ends within the {length:,} bytes from byte {offset:,}")
         return np.array(records, dtype=object)
+
+    def _open(self, path):
+        file = open(path, mode="rb", buffering=0)  # noqa: SIM115  (open as long as it is among the last)
+        check_written(path, self._written[path], os.fstat(file.fileno()))
+        return file
+
+
+def check_written(path: str, then: int, stat: os.stat_result) -> None:
+    """Checks that a file that was last written at `then`, in ns, is still the one, by what the system says of it.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if stat.st_mtime_ns != then:
+        raise ValueError(f"{path}: has changed since the command began to read it; type the same command again")

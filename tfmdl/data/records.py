@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from tfmdl import files
 from tfmdl.domains import check_name
-from tfmdl.outside import is_int64, is_utf8, parse_json, read_at_most
+from tfmdl.outside import is_int64, is_utf8, parse_json, printable, read_at_most
 
 UNKNOWN_LABEL = -1
 SPLITS = ("train", "val", "test")
@@ -82,6 +82,17 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
             yield
     except tf.errors.OpError as error:
         raise OSError(f"{os.fspath(path)}: {error.message.strip().partition(chr(10))[0]}") from error
+
+
+# What TensorFlow raises for a record that is damaged: where its message would hold bytes that are no text, the last.
+DAMAGED = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError)
+
+
+def reason_of(error: Exception) -> str:
+    """Returns, on one line, what TensorFlow says of a record for which it raised one of `DAMAGED`."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is no tf.train.Example"
+    return printable(error.message.splitlines()[0])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,6 +97,8 @@ def predict_mixed(model: MultiDomainClassifier, sources) -> Iterator[Predictions
 def _batches(sources):
     with naming_bad_records(sources):
         yield from evaluation_batches(sources, BATCH_SIZE)
+    for source in sources:  # files are opened one after the other
+        source.check_unchanged()
 
 
 def _outputs(network, inputs):

@@ -108,7 +108,7 @@ class RestClient:
         if status == 404:
             raise RefusedError(f"{self.url}: no such model or version on this server: {_rest_error(body)}")
         if status == 400:
-            raise RefusedError(reason_of(_rest_error(body)), rows)
+            raise RefusedError(reason_of(_rest_error(body)) or f"{self.url}: refused, with no reason given", rows)
         if status != 200:
             raise RefusedError(f"{self.url}: {_EXPECTED}; received HTTP status {status}: {_rest_error(body)}")
         try:
@@ -213,7 +213,7 @@ class GrpcClient:
         if code == self._code.NOT_FOUND:
             return RefusedError(f"{self.address}: no model {self.model!r} on this server (--model): {details}")
         if code == self._code.INVALID_ARGUMENT:
-            return RefusedError(reason_of(details), rows)
+            return RefusedError(reason_of(details) or f"{self.address}: refused, with no reason given", rows)
         return RefusedError(f"{self.address}: {_EXPECTED}; received {code.name}: {details}")
 
 

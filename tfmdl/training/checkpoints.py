@@ -93,7 +93,7 @@ def _read(path):
         kind = header.pop("kind")
         checkpoint = Checkpoint(**header, tensors=tensors, path=path)
         if kind != "checkpoint" or checkpoint.step != int(_NAME.fullmatch(path.name)[1]):
-            raise ValueError(f"is a {kind} of step {checkpoint.step}, not the checkpoint that its name says")
+            raise ValueError(f"is {kind!r} of step {checkpoint.step}, not the checkpoint that its name says")
     return checkpoint
 
 
