@@ -117,3 +117,26 @@ def test_ctrl_c_while_tensorflow_is_imported_is_one_line(command, slow_tensorflo
     told = process.communicate(timeout=30)
     assert told == ("", "interrupted by SIGINT; type the same command again\n")
     assert process.returncode == 130
+
+
+def test_ctrl_c_is_told_of_where_another_error_takes_its_place(tmp_path):
+    """As in code that is called from C, which cannot pass it on."""
+    script = tmp_path / "drawn.py"
+    script.write_text(
+        "import os, signal\n"
+        "from tfmdl.cli import start\n\n"
+        "def main(argv):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except BaseException:\n"
+        "        raise ValueError('Invalid affine transformation matrix')\n\n"
+        "start('Draws.', lambda: None, main)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        preexec_fn=default_sigint,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "interrupted by SIGINT; type the same command again\n")

@@ -79,7 +79,7 @@ def start(
         # A name that is no UTF-8 can be told, too, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            with _interruptible(), report_errors():
+            with _interruptible() as came, report_errors(), _not_lost(came):
                 return main(argv)
         except _Interrupted as interrupted:
             _say(f"interrupted by {interrupted.signal.name}; type the same command again")
@@ -89,21 +89,40 @@ def start(
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raises `_Interrupted` on signals while it lasts; those that are ignored, as behind a shell's &, stay so."""
+def _interruptible() -> Iterator[list[int]]:
+    """Raises `_Interrupted` on signals while it lasts; those that are ignored, as behind a shell's &, stay so.
+
+    Gives a list of the signals that have come.
+    """
 
     def interrupt(number, frame):
+        came.append(number)
         raise _Interrupted(number)
 
+    came = []
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, interrupt)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _not_lost(came: list[int]) -> Iterator[None]:
+    """Raises `_Interrupted` for the first of the signals in place of an error.
+
+    Code that is called from C, as where a picture is drawn, may be interrupted, and C says that something else is wrong.
+    """
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise _Interrupted(came[0]) from error
+        raise
 
 
 @contextlib.contextmanager
