@@ -115,7 +115,7 @@ def _interruptible() -> Iterator[list[int]]:
 def _not_lost(came: list[int]) -> Iterator[None]:
     """Raises `_Interrupted` for the first of the signals in place of an error.
 
-    Code that is called from C, as where a picture is drawn, may be interrupted, and C says that something else is wrong.
+    Code that is called from C, as where a picture is drawn, may be interrupted, and C then says something else.
     """
     try:
         yield
