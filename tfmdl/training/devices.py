@@ -25,15 +25,11 @@ def set_up(seed: int) -> None:
 def precision_policy(precision: str) -> str:
     """Returns the Keras dtype policy that `precision` (a policy, or "auto") means on this machine.
 
-    auto is float32 on a CPU; on a GPU mixed_bfloat16 where it computes in bfloat16 (compute capability 8.0 and up),
-    mixed_float16 otherwise.
+    auto is float32 on a CPU; elsewhere mixed_bfloat16 where the device computes in bfloat16, mixed_float16 otherwise.
     """
     if precision != "auto":
         return precision
-    capability = of_backend.compute_capability()
-    if capability is None:
-        return "float32"
-    return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16"
+    return {None: "float32", True: "mixed_bfloat16", False: "mixed_float16"}[of_backend.computes_in_bfloat16()]
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -15,13 +15,13 @@ def set_up() -> None:
     tf.config.set_visible_devices([], "GPU")
 
 
-def compute_capability() -> tuple[int, int] | None:
-    """Returns that of the first GPU, (0, 0) if it is not known, None where there is no GPU."""
+def computes_in_bfloat16() -> bool | None:
+    """Returns whether the first device does: a TPU, or a GPU of compute capability 8.0 and up. None for a CPU."""
     device = jax.local_devices()[0]
-    if device.platform != "gpu":
+    if device.platform == "cpu":
         return None
-    major, _, minor = getattr(device, "compute_capability", "0.0").partition(".")
-    return int(major), int(minor or 0)
+    major = getattr(device, "compute_capability", "0.0").partition(".")[0]
+    return device.platform == "tpu" or int(major) >= 8
 
 
 def replicas() -> list[str]:

@@ -15,10 +15,12 @@ def set_up() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def compute_capability() -> tuple[int, int] | None:
-    """Returns that of the first GPU, (0, 0) if it is not known, None where there is no GPU."""
+def computes_in_bfloat16() -> bool | None:
+    """Returns whether the first GPU does (compute capability 8.0 and up), None where there is no GPU."""
     gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) if gpus else None
+    if not gpus:
+        return None
+    return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) >= (8, 0)
 
 
 def replicas() -> list[str]:
