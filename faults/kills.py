@@ -115,6 +115,8 @@ def killed(stage: Stage, scene: Scene, place: pathlib.Path, kill: Kill, seconds:
             return f"a reader of what it left ended with {read.returncode}: {read.stderr[-500:]!r}"
     if number == signal.SIGKILL:
         return None if done.returncode == -number else f"ended with {done.returncode}"
+    if done.returncode == 1 and scene.of_started and done.stderr.endswith(scene.of_started):
+        return None
     if done.returncode != 128 + number or not one_line(done.stderr, ""):
         return f"ended with {done.returncode}: {done.stderr[-500:]!r}"
     return None

@@ -130,11 +130,13 @@ class Scene:
         name: What `--kind` calls it.
         weight: Its share of the cases.
         kills: How many kills a case has, one after the other.
+        of_started: What the command's last line ends with where the signal came to a process that it had started.
     """
 
     name = ""
     weight = 1
     kills = 3
+    of_started = ""
 
     def __init__(self, world: World):
         self.world = world
@@ -362,6 +364,7 @@ class Campaign(Train):
     """A campaign of a trunk and a domain."""
 
     name, weight, kills = "campaign", 4, 2
+    of_started = " of 2 runs failed, see above\n"
 
     def command(self, place):
         flags = ("--base=base", "--domains=tiny", "--methods=classifier_only", "--recipe=quick", "--epochs=1")
