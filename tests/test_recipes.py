@@ -346,3 +346,17 @@ def test_adam_moves_everything_where_the_recipe_says_so():
         for step in range(3):
             each.apply([tf.constant(np.arange(variable.shape[0], dtype="float32") - step)])
     np.testing.assert_allclose(norm.numpy(), alone.numpy(), rtol=1e-5)
+
+
+def test_what_a_method_adds_has_a_rate_of_its_own_where_adam_moves_everything():
+    """Scores of masks begin so near to the threshold that the rate of the rest would carry all across it."""
+    model = MultiDomainClassifier({"a": 2}, small("piggyback", width=2))
+    model.train_only(("a",))
+    recipe = Recipe(Schedule(3), learning_rate=1e-2, adam=True, additions=Additions(0.0, 1e-3))
+    ours = optimizer(recipe, 2, model, lambda variable: 0.0)
+    mask, norm = (next(v for v in model.trainable_variables if name in v.path) for name in ("/mask/", "/gamma/"))
+    before = mask.numpy(), norm.numpy()
+    ours.build([mask, norm])
+    ours.apply([tf.ones(mask.shape), tf.ones(norm.shape)])
+    for variable, start, rate in zip((mask, norm), before, (1e-3, 1e-2), strict=True):
+        np.testing.assert_allclose(start - variable.numpy(), rate, rtol=1e-3)

@@ -69,7 +69,7 @@ class Additions:
 
     Attributes:
         weight_decay: Instead of the recipe's.
-        adam_learning_rate: Of Adam instead of SGD, with the drops of the recipe's schedule.
+        adam_learning_rate: Of Adam, on the recipe's schedule, where the recipe has SGD or another rate.
     """
 
     weight_decay: float | None = None

@@ -40,6 +40,12 @@ def build(place):
         (folder / "records").write_text("records\n" * 5000)
 
 
+def rebuild(place):
+    for content in ("records\n", "new records\n"):
+        with building(place, "pets") as folder:
+            write_text(folder / "records", content)
+
+
 def rename(place):
     folder = place / "aside"
     (folder / "deep").mkdir(parents=True)
@@ -49,7 +55,7 @@ def rename(place):
     flush(place)
 
 
-DEEDS = {deed.__name__: deed for deed in (replace, two, log, build, rename)}
+DEEDS = {deed.__name__: deed for deed in (replace, two, log, build, rebuild, rename)}
 
 
 def begin(folder):

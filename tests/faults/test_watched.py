@@ -52,6 +52,14 @@ def test_a_file_is_old_or_new_whatever_fails_and_the_error_names_it(came):
         assert again == {"one": NEW}
 
 
+def test_a_domain_is_old_or_new_whatever_fails_and_the_error_names_the_place(came):
+    failed = came("rebuild", "failed")
+    for status, error, left, again in failed:
+        assert left.get("pets/records", "new records\n") in ("records\n", "new records\n")
+        assert status == 0 or "/place" in error, error
+        assert again == {"one": OLD, "pets/records": "new records\n"}
+
+
 def test_after_a_power_cut_what_was_written_first_is_there(came):
     cut = came("two", "cut")
     for ended, left in cut:

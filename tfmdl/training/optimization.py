@@ -119,17 +119,25 @@ class _Rising(keras.optimizers.schedules.LearningRateSchedule):
 def optimizer(
     recipe: Recipe, steps_per_epoch: int, model: MultiDomainClassifier, decay_of: Callable[[keras.Variable], float]
 ) -> keras.optimizers.Optimizer:
-    """Returns SGD with momentum on the recipe's schedule, or Adam, for all or for what the method adds."""
-    rate = recipe.learning_rate if recipe.adam else recipe.additions.adam_learning_rate
-    how = (learning_rate_schedule(recipe, steps_per_epoch), recipe.momentum, decay_of)
-    if rate is None:
+    """Returns SGD with momentum on the recipe's schedule, or Adam, for all or for what the method adds.
+
+    What the method adds may have a rate of its own, on the same schedule.
+    """
+    schedule = learning_rate_schedule(recipe, steps_per_epoch)
+    how = (schedule, recipe.momentum, decay_of)
+    rate = recipe.additions.adam_learning_rate
+    if rate is None and not recipe.adam:
         return DecayingSGD(*how, name="sgd")
-    return SGDWithAdam(
-        *how,
-        by_adam=lambda variable: recipe.adam or model.is_addition(slot_and_owner(variable)[0]),
-        adam_learning_rate=learning_rate_schedule(dataclasses.replace(recipe, learning_rate=rate), steps_per_epoch),
-        name="sgd",
-    )
+    of_additions = schedule
+    if rate is not None:
+        of_additions = learning_rate_schedule(dataclasses.replace(recipe, learning_rate=rate), steps_per_epoch)
+
+    def adam_rate_of(variable):
+        if model.is_addition(slot_and_owner(variable)[0]):
+            return of_additions
+        return schedule if recipe.adam else None
+
+    return SGDWithAdam(*how, adam_rate_of, name="sgd")
 
 
 def weight_decay_of(

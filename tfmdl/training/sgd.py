@@ -59,8 +59,7 @@ class SGDWithAdam(DecayingSGD):
     Args:
         learning_rate, momentum: Of SGD.
         decay_of: As for `DecayingSGD`; Adam too sees the L2 term in the gradient.
-        by_adam: Says of a variable whether Adam moves it.
-        adam_learning_rate: A number or a schedule.
+        adam_rate_of: Gives Adam's learning rate for a variable, a number or a schedule; None where SGD moves it.
         beta_1, beta_2, epsilon: Of Adam.
 
     Reference: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
@@ -71,16 +70,14 @@ class SGDWithAdam(DecayingSGD):
         learning_rate,
         momentum,
         decay_of,
-        by_adam,
-        adam_learning_rate,
+        adam_rate_of,
         beta_1=0.9,
         beta_2=0.999,
         epsilon=1e-8,
         **kwargs,
     ):
         super().__init__(learning_rate, momentum, decay_of, **kwargs)
-        self.by_adam = by_adam
-        self.adam_learning_rate = adam_learning_rate
+        self.adam_rate_of = adam_rate_of
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
@@ -89,11 +86,12 @@ class SGDWithAdam(DecayingSGD):
         if self.built:
             return
         super().build(variables)
+        self.adam_rates = [self.adam_rate_of(variable) for variable in variables]
         self.moments = [
-            [self.add_variable_from_reference(variable, name=name) for name in ("first", "second")]
-            if self.by_adam(variable)
-            else None
-            for variable in variables
+            None
+            if rate is None
+            else [self.add_variable_from_reference(variable, name=name) for name in ("first", "second")]
+            for variable, rate in zip(variables, self.adam_rates, strict=True)
         ]
 
     def move(self, index, gradient, variable, learning_rate):
@@ -101,7 +99,7 @@ class SGDWithAdam(DecayingSGD):
             super().move(index, gradient, variable, learning_rate)
             return
         first, second = self.moments[index]
-        rate = self.adam_learning_rate
+        rate = self.adam_rates[index]
         rate = rate(self.iterations) if callable(rate) else rate
         steps = ops.cast(self.iterations + 1, "float32")
         self.assign(first, first + (gradient - first) * (1 - self.beta_1))
