@@ -140,3 +140,16 @@ def test_ctrl_c_is_told_of_where_another_error_takes_its_place(tmp_path):
         preexec_fn=default_sigint,
     )
     assert (ended.returncode, ended.stderr) == (130, "interrupted by SIGINT; type the same command again\n")
+
+
+@pytest.mark.slow
+def test_many_networks_one_after_the_other_say_nothing():
+    """TensorFlow would warn of tracing the same function again and again: each network has its own."""
+    script = (
+        "import tfmdl.quiet, keras, numpy\n"
+        "for _ in range(8):\n"
+        "    network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])\n"
+        "    network.predict_on_batch(numpy.zeros((1, 2)))\n"
+    )
+    said = run("-c", script)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")

@@ -49,7 +49,6 @@ MAY_IMPORT_TENSORFLOW = (
     "tfmdl.api",
     "tfmdl.backend",
     "tfmdl.data",
-    "tfmdl.export",
     "tfmdl.serving",
     "tfmdl.quiet",
     "tfmdl.layers.fused",

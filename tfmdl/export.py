@@ -9,7 +9,6 @@ import tfmdl.quiet  # isort: skip  # noqa: F401
 
 import shlex
 
-import tensorflow as tf
 from absl import flags, logging
 
 from tfmdl.cli import start
@@ -135,7 +134,6 @@ def export(values):
 def main(argv):
     # Saving tells of every variable that it renames.
     logging.set_verbosity(logging.WARNING)
-    tf.get_logger().setLevel("WARNING")
     print(export(flags.FLAGS))
 
 

@@ -18,6 +18,8 @@ def _import_tensorflow():
     import tensorflow as tf
 
     tf.config.list_physical_devices()  # looks for CUDA, loudly where there is none
+    # It warns of functions that are traced again and again: each network has its own, and commands have many.
+    tf.get_logger().setLevel("ERROR")
 
 
 def _import_quietly():
