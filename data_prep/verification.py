@@ -15,10 +15,10 @@ from data_prep.plan import DataError, check_known
 from data_prep.progress import progress_line
 from data_prep.sources.stores import file_sha256
 from tfmdl.data.records import (
-    DAMAGED,
     FIELDS,
     INFO_FILE,
     UNKNOWN_LABEL,
+    UNREADABLE,
     DatasetInfo,
     Shard,
     converted_domains,
@@ -199,7 +199,7 @@ def _read_records(serialized: np.ndarray) -> list[_Record | str]:
     """Returns the contents of each record, or what is wrong with it."""
     try:
         features = {key: value.numpy() for key, value in tf.io.parse_example(serialized, FIELDS).items()}
-    except DAMAGED as error:
+    except UNREADABLE as error:
         if len(serialized) > 1:
             return [record for one in serialized for record in _read_records(np.array([one]))]
         return [f"lacks a feature ({reason_of(error)})"]

@@ -53,7 +53,6 @@ MAY_IMPORT_TENSORFLOW = (
     "tfmdl.quiet",
     "tfmdl.layers.fused",
     "tfmdl.training.batches",
-    "tfmdl.training.jax_devices",
     "tfmdl.training.tensorflow_devices",
     "tfmdl.training.sgd",
     "tfmdl.training.events",

@@ -18,8 +18,12 @@ ON_JAX = keras.backend.backend() == "jax"
 
 if ON_JAX:
     import jax
+    import tensorflow as tf
     from jax.experimental import multihost_utils
 
+    # TensorFlow reads the images; with the GPUs it would take their memory. Where it has begun, it has what it has.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
     logging.getLogger("jax").setLevel(logging.WARNING)  # or it tells of each kind of device that is not there
 
 # Keras's names for what `keras.distribution.initialize` can also be told.
@@ -75,7 +79,11 @@ def num_processes() -> int:
 
 def writes() -> bool:
     """Returns whether this process is the one of those that train together that writes files and is heard."""
-    return not ON_JAX or jax.process_index() == 0
+    return _place() == 0
+
+
+def _place():
+    return jax.process_index() if ON_JAX else 0
 
 
 def shared_out(batch_size: int) -> int:
@@ -90,10 +98,8 @@ def shared_out(batch_size: int) -> int:
 
 def rows_of_process(batch_size: int) -> slice:
     """Returns which rows of a batch this process reads: consecutive ones, as many as each of the others."""
-    if num_processes() == 1:
-        return slice(0, batch_size)
     share = batch_size // num_processes()
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    return slice(_place() * share, (_place() + 1) * share)
 
 
 def whole(value) -> np.ndarray:

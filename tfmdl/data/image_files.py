@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmdl.data.record_files import RecordFiles
-from tfmdl.data.records import DAMAGED, FIELDS, DatasetInfo, reason_of
+from tfmdl.data.records import FIELDS, UNREADABLE, DatasetInfo, reason_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ def some_image_files(data_dir: str | os.PathLike, domain: str, split: str, count
         files = RecordFiles(paths)
         order = np.random.default_rng(0).permutation(int(files.num_records.sum()))
         fields = tf.io.parse_example(files.read(np.sort(order[:count])), wanted)
-    except DAMAGED as error:
+    except UNREADABLE as error:
         raise ValueError(f"images of domain {domain!r} in {data_dir} cannot be read: {reason_of(error)}") from error
     names = dict(enumerate(info.label_names))
     labels = [names.get(label, "") for label in fields["image/class/label"].numpy().tolist()]

@@ -71,7 +71,7 @@ class Source:
             ValueError: if one has been written anew.
             OSError: if one is gone.
         """
-        for path, then in zip(self.paths, self.written):  # noqa: B905  (nothing is known of when they were written)
+        for path, then in zip(self.paths, self.written, strict=False):  # of some sources nothing is known
             check_written(path, then, os.stat(path))
 
 
@@ -94,7 +94,7 @@ class TrainPipeline:
         ValueError: if there is nothing to read, or if several sources differ in the size of their training images.
     """
 
-    def __init__(self, sources, batch_size: int, seed: int, cache: bool = False, rows: slice | None = None):
+    def __init__(self, sources, batch_size: int, seed: int, cache: bool = False, rows: slice = slice(None)):
         for source in sources:
             if not source.num_examples:
                 raise ValueError(f"domain {source.domain!r} has no images to train on")
@@ -111,7 +111,7 @@ class TrainPipeline:
                     f"{source.domain!r} at {size}"
                 )
         self._cache = cache
-        self._rows = rows or slice(0, batch_size)
+        self._rows = rows
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from `first_step` on. Nothing is read of what comes before.

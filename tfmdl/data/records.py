@@ -81,18 +81,20 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         with files.naming(path):
             yield
     except tf.errors.OpError as error:
-        raise OSError(f"{os.fspath(path)}: {error.message.strip().partition(chr(10))[0]}") from error
+        raise OSError(f"{os.fspath(path)}: {reason_of(error)}") from error
 
 
-# What TensorFlow raises for a record that is damaged: where its message would hold bytes that are no text, the last.
+# What TensorFlow raises for a record that it cannot read, and of that what says that the record is damaged. The last is
+# for a message that would hold bytes which are no text.
+UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)
 DAMAGED = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 def reason_of(error: Exception) -> str:
-    """Returns, on one line, what TensorFlow says of a record for which it raised one of `DAMAGED`."""
+    """Returns, on one line, what TensorFlow says by an error, one of `UNREADABLE`."""
     if isinstance(error, UnicodeDecodeError):
         return "is no tf.train.Example"
-    return printable(error.message.splitlines()[0])
+    return printable(error.message.strip().partition("\n")[0])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmdl.data.decode import decode_window, format_of, normalize, size_of, window_of_images
-from tfmdl.data.records import DatasetInfo, converted_domains, reason_of
+from tfmdl.data.records import UNREADABLE, DatasetInfo, converted_domains, reason_of
 from tfmdl.packs import Pack
 from tfmdl.serving.images import ENCODED
 
@@ -87,7 +87,7 @@ def samples_of(
         try:
             files = _draw(random, count) if pack.domain in drawn else _read(pack, data_dir, count)
             samples[pack.domain] = [Sample.of(file, pack.preprocessing) for file in files]
-        except (tf.errors.OpError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             told = reason_of(error)
             raise ValueError(f"images of domain {pack.domain!r} in {data_dir} cannot be read: {told}") from error
     return samples, drawn

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmdl import backend
-from tfmdl.data.features import FeaturePipeline
+from tfmdl.data.features import FeaturePipeline, Features
 from tfmdl.data.pipeline import TrainPipeline, map_in_order
 from tfmdl.training.setup import Job
 
@@ -14,10 +14,12 @@ def feature_pipeline(job: Job) -> FeaturePipeline:
     for source in job.val_sources:
         job.features.of(source)
     (source,) = job.train_sources
-    batch_size = job.recipe.batch_size
-    return FeaturePipeline(
-        job.features.of(source), batch_size, job.config.seed, backend.rows_of_process(batch_size)
-    )
+    return of_this_process(job.features.of(source), job.recipe.batch_size, job.config.seed)
+
+
+def of_this_process(features: Features, batch_size: int, seed: int) -> FeaturePipeline:
+    """Returns batches of features, of which this process has its rows; arguments as of `FeaturePipeline`."""
+    return FeaturePipeline(features, batch_size, seed, backend.rows_of_process(batch_size))
 
 
 def feature_batches(dataset):

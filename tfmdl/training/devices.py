@@ -19,7 +19,8 @@ def set_up(seed: int) -> None:
     # Checkpoints go by names: the automatic ones are those of a fresh process, whatever this one did before.
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    of_backend.set_up()
+    if not backend.ON_JAX:
+        of_backend.set_up()
 
 
 def precision_policy(precision: str) -> str:

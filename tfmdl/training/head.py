@@ -1,9 +1,8 @@
 """The head alone, on features of the trunk: what the rest of a run begins with."""
 
 from tfmdl import backend
-from tfmdl.data.features import FeaturePipeline
 from tfmdl.data.records import INFO_FILE
-from tfmdl.training.batches import feature_batches
+from tfmdl.training.batches import feature_batches, of_this_process
 from tfmdl.training.optimization import compile_network, not_finite
 from tfmdl.training.setup import Job
 
@@ -20,8 +19,7 @@ def fit_head(job: Job) -> None:
     (source,) = job.train_sources
     recipe = job.recipe.head
     batch_size = backend.shared_out(recipe.batch_size)
-    rows = backend.rows_of_process(batch_size)
-    pipeline = FeaturePipeline(job.first_features.of(source), batch_size, job.config.seed, rows)
+    pipeline = of_this_process(job.first_features.of(source), batch_size, job.config.seed)
     network = job.model.classifier(job.base, recipe.dropout)
     compile_network(network, job.model, {job.base: recipe}, pipeline.steps_per_epoch, job.config.jit_compile)
     network.fit(feature_batches(pipeline.epochs(recipe.schedule.epochs)), verbose=0, shuffle=False)

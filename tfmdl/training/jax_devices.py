@@ -7,12 +7,6 @@ import contextlib
 
 import jax
 import keras
-import tensorflow as tf
-
-
-def set_up() -> None:
-    """Leaves the GPUs to JAX: TensorFlow, which reads the images, would take their memory."""
-    tf.config.set_visible_devices([], "GPU")
 
 
 def computes_in_bfloat16() -> bool | None:
