@@ -13,7 +13,7 @@ import argparse
 import base64
 import binascii
 import concurrent.futures
-import gc
+import dataclasses
 import http.server
 import json
 import pathlib
@@ -21,6 +21,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import grpc
 import numpy as np
@@ -35,6 +36,7 @@ from tensorflow_serving.apis import (
 INTEGERS = {tf.int32: (-(2**31), 2**31 - 1), tf.uint8: (0, 255)}
 POLL_SECONDS = 1.0  # as the real server's --file_system_poll_wait_seconds
 DEFAULT = "serving_default"
+INITIALISER = "__saved_model_init_op"  # which loading has run
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
@@ -46,12 +48,42 @@ class InvalidError(Exception):
     """A request that the model or the interface does not take."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A signature of a version.
+
+    Attributes:
+        inputs, outputs: What it takes and answers, by name.
+        call: Called with arrays, in the order of `inputs`, it returns arrays, in that of `outputs`.
+    """
+
+    inputs: dict[str, tf.TensorSpec]
+    outputs: dict[str, tf.TensorSpec]
+    call: Callable[..., list[np.ndarray]]
+
+
 class Version:
-    """A version of a served model."""
+    """A version of a served model.
+
+    It is run by a session, as it is by the real server. What `tf.saved_model.load` returns would leave its functions
+    behind when it goes.
+    """
 
     def __init__(self, path, name):
         self.name, self.version = name, int(path.name)
-        self._loaded = tf.saved_model.load(str(path))
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        with self._session.graph.as_default():
+            graph = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(path))
+        self.signatures = {
+            name: self._signature(one) for name, one in graph.signature_def.items() if name != INITIALISER
+        }
+
+    def _signature(self, described):
+        inputs, outputs = dict(sorted(described.inputs.items())), dict(sorted(described.outputs.items()))
+        call = self._session.make_callable(
+            [value.name for value in outputs.values()], [value.name for value in inputs.values()]
+        )
+        return Signature(_specs(inputs), _specs(outputs), call)
 
     def check(self, name, version):
         if name != self.name or version not in (None, self.version):
@@ -67,8 +99,8 @@ class Version:
             return {name: {"dtype": f"DT_{spec.dtype.name.upper()}", "name": ""} for name, spec in specs.items()}
 
         signatures = {
-            name: {"inputs": described(specs_of(one)), "outputs": described(one.structured_outputs)}
-            for name, one in self._loaded.signatures.items()
+            name: {"inputs": described(one.inputs), "outputs": described(one.outputs)}
+            for name, one in self.signatures.items()
         }
         told = {
             "model_spec": {"name": self.name, "signature_name": "", "version": str(self.version)},
@@ -79,19 +111,20 @@ class Version:
     def signature(self, name, version, signature):
         self.check(name, version)
         signature = signature or DEFAULT
-        if signature not in self._loaded.signatures:
+        if signature not in self.signatures:
             raise InvalidError(f'Serving signature name: "{signature}" not found in signature def')
-        return self._loaded.signatures[signature]
+        return self.signatures[signature]
 
     def predict(self, signature, inputs):
-        specs = specs_of(signature)
+        specs = signature.inputs
         if set(inputs) != set(specs):
             raise InvalidError(f"input size does not match signature: {sorted(inputs)} != {sorted(specs)}")
         for name, value in inputs.items():
-            if value.dtype != specs[name].dtype or not specs[name].shape.is_compatible_with(value.shape):
-                raise InvalidError(f"{name} is {value.dtype.name} {value.shape}; the signature wants {specs[name]}")
+            dtype = tf.as_dtype(value.dtype)
+            if dtype != specs[name].dtype or not specs[name].shape.is_compatible_with(value.shape):
+                raise InvalidError(f"{name} is {dtype.name} {value.shape}; the signature wants {specs[name]}")
         try:
-            return {name: value.numpy() for name, value in signature(**inputs).items()}
+            return dict(zip(signature.outputs, signature.call(*(inputs[name] for name in specs)), strict=True))
         except tf.errors.InvalidArgumentError as error:
             raise InvalidError(error.message) from error
 
@@ -101,7 +134,7 @@ class Version:
             for log in tf.data.TFRecordDataset(str(path / WARMUP)).as_numpy_iterator():
                 request = prediction_log_pb2.PredictionLog.FromString(log).predict_log.request
                 if request.model_spec.signature_name == DEFAULT:
-                    self.predict(self._loaded.signatures[DEFAULT], tensors_in(request))
+                    self.predict(self.signatures[DEFAULT], arrays_in(request))
 
 
 class Model:
@@ -121,26 +154,25 @@ class Model:
                 version.warm_up(path)
                 self.served = version
                 told(version.version)
-                gc.collect()  # graphs of the version before are in circles
 
     def _newest(self):
         versions = [path for path in self._base.iterdir() if path.name.isdecimal()]
         return max(versions, key=lambda path: int(path.name), default=None)
 
 
-def tensors_in(request):
-    return {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+def arrays_in(request):
+    return {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
 
 
-def specs_of(signature):
-    return signature.structured_input_signature[1]
+def _specs(described):
+    return {name: tf.TensorSpec(value.tensor_shape, tf.as_dtype(value.dtype)) for name, value in described.items()}
 
 
 # REST
 
 
-def tensors_of(body, signature_of):
-    """Returns the signature that a body of row format asks for, and the tensors that it makes."""
+def arrays_of(body, signature_of):
+    """Returns the signature that a body of row format asks for, and the arrays that it makes."""
     try:
         request = json.loads(body)
     except ValueError as error:
@@ -148,7 +180,7 @@ def tensors_of(body, signature_of):
     if not isinstance(request, dict):
         raise InvalidError("JSON Value is not object")
     signature = signature_of(request.get("signature_name", ""))
-    specs = specs_of(signature)
+    specs = signature.inputs
     instances = request.get("instances")
     if "inputs" in request or not isinstance(instances, list) or not instances:
         raise InvalidError("expecting 'instances' to be a list of at least one value")
@@ -162,7 +194,7 @@ def tensors_of(body, signature_of):
             raise InvalidError(f"Failed to process element: {index}: keys must be equal to: {','.join(sorted(specs))}")
         for name, value in instance.items():
             columns[name].append(values_of(value, specs[name].dtype, index))
-    return signature, {name: tensor_of(values, specs[name].dtype) for name, values in columns.items()}
+    return signature, {name: array_of(values, specs[name].dtype) for name, values in columns.items()}
 
 
 def is_base64(value):
@@ -189,13 +221,14 @@ def values_of(value, dtype, index):
     raise InvalidError(f"Failed to process element: {index}: {str(value)[:80]} is not of expected type: {dtype.name}")
 
 
-def tensor_of(values, dtype):
-    if dtype == tf.string:
-        return tf.constant(values, dtype)
+def array_of(values, dtype):
     try:
-        return tf.constant(np.array(values, dtype.as_numpy_dtype))
+        array = np.array(values, dtype.as_numpy_dtype)
     except ValueError as error:
         raise InvalidError(f"rows are not of one shape ({error})") from error
+    if any(isinstance(value, list) for value in array.flat):  # an array of objects takes them as they are
+        raise InvalidError("rows are not of one shape")
+    return array
 
 
 def rows_of(outputs):
@@ -236,7 +269,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name, version = found[1], int(found[2]) if found[2] else None
         model = self.server.model.served
         try:
-            signature, inputs = tensors_of(body, lambda wanted: model.signature(name, version, wanted))
+            signature, inputs = arrays_of(body, lambda wanted: model.signature(name, version, wanted))
             self._answer(200, rows_of(model.predict(signature, inputs)))
         except NotFoundError as error:
             self._answer(404, _error(str(error)))
@@ -276,7 +309,7 @@ class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         model = self.model.served
         try:
             signature = model.signature(spec.name, version, spec.signature_name)
-            outputs = model.predict(signature, tensors_in(request))
+            outputs = model.predict(signature, arrays_in(request))
         except NotFoundError as error:
             context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except InvalidError as error:
