@@ -8,7 +8,9 @@ import pytest
 from small_keras import keras_model, small_keras
 
 from tfmdl.architecture import Architecture
-from tfmdl.backbones import KerasNetwork, Network
+from tfmdl.backbones import KerasNetwork, Network, mixed_batch
+from tfmdl.layers import keras_conv, normalization
+from tfmdl.layers.side_by_side import lay_out
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.serving.network import FoldedClassifier
 from tfmdl.sharing import METHODS
@@ -68,6 +70,33 @@ def test_a_mixed_batch_gives_each_image_what_its_domain_gives(method, original, 
         near = {"rtol": 1e-4, "atol": 1e-5 * np.abs(mixed).max()}
         np.testing.assert_allclose(mixed[own], features(model, images[own], name), **near)
         np.testing.assert_allclose(folded[own], mixed[own], **near)
+
+
+def test_a_mixed_batch_is_laid_out_once_for_all_layers_that_keep_channels_apart(images, rng, randomized, monkeypatch):
+    layers = keras.layers
+    image = keras.Input((None, None, 3))
+    x = stem = layers.BatchNormalization()(layers.Conv2D(4, 3, 2, "same", name="stem")(image))
+    x = layers.Activation("relu")(layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(x)))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.DepthwiseConv2D(5, padding="same")(x)))
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = layers.Add()([stem, layers.BatchNormalization()(layers.Conv2D(4, 1)(layers.Multiply()([x, gate])))])
+    model = randomized(classifier(keras.Model(image, layers.GlobalAveragePooling2D()(x))))
+    wanted = [features(model, images[index == IDS], name) for index, name in enumerate(DOMAINS)]
+
+    laid_out = []
+
+    def counted(images):
+        laid_out.append(tuple(images.shape))
+        return lay_out(images)
+
+    monkeypatch.setattr(mixed_batch, "lay_out", counted)
+    for module in (keras_conv, normalization):  # what layers do by themselves
+        monkeypatch.delattr(module, "lay_out")
+    for module in (keras_conv, normalization, mixed_batch):
+        monkeypatch.delattr(module, "take_apart")
+    found = features(model, images, IDS)
+    np.testing.assert_allclose(found, np.concatenate(wanted), rtol=1e-4, atol=1e-5 * np.abs(found).max())
+    assert laid_out == [(3, 7, 8, 4), (3, 1, 1, 8)]  # behind the stem, and the gate
 
 
 @pytest.mark.parametrize("method", FITTING)

@@ -48,6 +48,12 @@ MAPS = {
     "keras, depthwise": lambda **kw: layers.DomainKerasConv2D(
         "depthwise", 4, DOMAINS, (5, 5), (2, 2), use_bias=True, shared=False, share_bias=False, **kw
     ),
+    "keras, depthwise, shared": lambda **kw: layers.DomainKerasConv2D(
+        "depthwise", 4, DOMAINS, (3, 3), use_bias=True, **kw
+    ),
+    "keras, pointwise, bias own": lambda **kw: layers.DomainKerasConv2D(
+        "pointwise", 6, DOMAINS, use_bias=True, share_bias=False, **kw
+    ),
     "keras, pointwise": lambda **kw: layers.DomainKerasConv2D("pointwise", 6, DOMAINS, strides=(2, 2), **kw),
     "keras, pointwise own": lambda **kw: layers.DomainKerasConv2D("pointwise", 6, DOMAINS, shared=False, **kw),
     "keras, plain, masked": lambda **kw: layers.DomainKerasConv2D(

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfmdl.backbones.backbone import Backbone
+from tfmdl.backbones.mixed_batch import MixedBatch
 from tfmdl.backbones.wiring import Network, weights_of
 from tfmdl.layers import DomainKerasConv2D, DomainLayerNormalization, DomainLayerScale
 
@@ -112,10 +113,21 @@ class KerasNetwork(Backbone):
             _TRIED.add(self.network)
 
     def call(self, inputs, domain, training=False):
-        values = {Network.IMAGE: inputs}
-        for step in self.network.steps:
-            values[step.name] = self.output_of(step, values, domain, training)
+        if isinstance(domain, str) or not len(ops.shape(domain)):
+            values = {Network.IMAGE: inputs}
+            for step in self.network.steps:
+                values[step.name] = self.output_of(step, values, domain, training)
+        else:
+            values = self._values_of_mixed(MixedBatch(inputs, Network.IMAGE, domain), training)
         return ops.cast(values[self.network.output], "float32")
+
+    def _values_of_mixed(self, batch, training):
+        for step in self.network.steps:
+            layer = self.layer_of[step.name]
+            laid_out = batch.better_side_by_side(step, layer)
+            values = batch.side_by_side if laid_out else batch.apart
+            batch.give(step, layer, self.output_of(step, values, values.domain, training), laid_out)
+        return batch.apart
 
     def output_of(self, step, values, domain, training=False):
         """Returns what a step gives of `values`, by name: the image, and what the steps before it have given."""

@@ -7,7 +7,7 @@ from keras import ops
 from tfmdl.layers import fused
 from tfmdl.layers.convolution import DomainConvolution
 from tfmdl.layers.domain_bank import DomainBank
-from tfmdl.layers.side_by_side import lay_out, take_apart
+from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
 
 KINDS = ("plain", "depthwise", "pointwise", "dense")
 
@@ -92,15 +92,29 @@ class DomainKerasConv2D(DomainConvolution):
                 factors = self.adjustment.factors(domain)
             else:
                 kernel = self.adjustment.applied(kernel, domain)
-        apply = {"plain": self._plain, "depthwise": self._depthwise}.get(self.kind, self._product)
-        outputs = apply(inputs, kernel)
+        laid_out = isinstance(domain, SideBySide)
+        if self.kind == "plain":
+            outputs = self._plain(inputs, kernel)
+        elif self.kind == "depthwise":
+            outputs = self._depthwise(inputs, kernel, laid_out)
+        else:
+            outputs = self._product(inputs, kernel, laid_out)
         if factors is not None:
             left, right = factors
             outputs = outputs + multiply_channels(multiply_channels(self._strided(inputs), left), right)
         if self.bias is None:
             return outputs
         bias = ops.cast(self.bias.select(domain), outputs.dtype)
+        if laid_out:
+            images = ops.shape(outputs)[-1] // self.filters
+            bias = ops.tile(bias, (images,)) if len(bias.shape) == 1 else ops.reshape(bias, (-1,))
         return outputs + (bias if len(bias.shape) == 1 else per_image(bias, len(outputs.shape)))
+
+    @property
+    def takes_side_by_side(self):
+        """Whether each image may have what is its own where they lie side by side."""
+        own_matrix = self.adjustment is not None or not self.kernel.one_for_all
+        return self.kind == "depthwise" or self.kind != "plain" and not own_matrix
 
     @property
     def _geometry(self):
@@ -110,21 +124,27 @@ class DomainKerasConv2D(DomainConvolution):
         height, width = self.strides
         return inputs if (height, width) == (1, 1) else inputs[:, ::height, ::width]
 
-    def _product(self, inputs, kernel):
+    def _product(self, inputs, kernel, laid_out):
         if self.kind == "pointwise":
-            if not self.trainable and len(kernel.shape) == 4:
+            if not self.trainable and len(kernel.shape) == 4 and not laid_out:
                 # TensorFlow takes an offset and a ReLU behind it into this op.
                 return ops.conv(inputs, kernel, strides=self.strides)
             kernel = ops.squeeze(kernel, axis=(-4, -3))
         return multiply_channels(self._strided(inputs), kernel)
 
-    def _depthwise(self, inputs, kernel):
-        if len(kernel.shape) == 4:
+    def _depthwise(self, inputs, kernel, laid_out):
+        one_for_all = len(kernel.shape) == 4
+        if one_for_all and not laid_out:
             # Where nothing is trained, TensorFlow takes an offset and a ReLU behind it into the plain op.
             return (fused if self.trainable else ops).depthwise_conv(inputs, kernel, **self._geometry)
-        kernel = ops.moveaxis(kernel, 0, 2)  # (height, width, batch, channels, 1)
-        kernel = ops.reshape(kernel, (*self.kernel_size, -1, 1))
-        return take_apart(ops.depthwise_conv(lay_out(inputs), kernel, **self._geometry), self.filters)
+        if one_for_all:
+            kernel = ops.tile(kernel, (1, 1, ops.shape(inputs)[-1] // self.filters, 1))
+        else:
+            kernel = ops.moveaxis(kernel, 0, 2)  # (height, width, batch, channels, 1)
+            kernel = ops.reshape(kernel, (*self.kernel_size, -1, 1))
+        wide = inputs if laid_out else lay_out(inputs)
+        outputs = (fused if self.trainable else ops).depthwise_conv(wide, kernel, **self._geometry)
+        return outputs if laid_out else take_apart(outputs, self.filters)
 
     def _plain(self, inputs, kernel):
         if len(kernel.shape) == 4:
@@ -180,13 +200,13 @@ def multiply_channels(inputs, matrix):
     """Multiplies the last axis by one matrix, or that of each image by its own.
 
     Args:
-        inputs: (batch, ..., channels).
+        inputs: (batch, ..., channels); by one matrix also (1, height, width, batch * channels), side by side.
         matrix: (channels, filters) or (batch, channels, filters).
 
     Returns:
-        (batch, ..., filters).
+        As `inputs`, with filters in place of channels.
     """
     *own, channels, filters = matrix.shape
     shape = ops.shape(inputs)
     rows = ops.reshape(inputs, (shape[0], -1, channels) if own else (-1, channels))
-    return ops.reshape(ops.matmul(rows, matrix), (*shape[:-1], filters))
+    return ops.reshape(ops.matmul(rows, matrix), (*shape[:-1], shape[-1] // channels * filters))
