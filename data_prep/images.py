@@ -151,9 +151,16 @@ def _prepared(encoded: bytes, header: Header, shorter: int | None, enlarge: bool
     if resized:
         image = image.resize(_resized_size(*image.size, shorter), Image.Resampling.BICUBIC)
     image_format = "jpeg" if resized else header.format
+    return _encoded(image, image_format), Header(image_format, image.height, image.width)
+
+
+def _encoded(image: Image.Image, image_format: str) -> bytes:
+    if image_format == "jpeg":
+        # Pillow would hold Python's lock meanwhile, and so all other threads.
+        return tf.io.encode_jpeg(np.asarray(image), format="rgb", quality=JPEG_QUALITY).numpy()
     target = io.BytesIO()
-    image.save(target, image_format, **({"quality": JPEG_QUALITY} if image_format == "jpeg" else {}))
-    return target.getvalue(), Header(image_format, image.height, image.width)
+    image.save(target, image_format)
+    return target.getvalue()
 
 
 def _resized_size(width: int, height: int, shorter: int) -> tuple[int, int]:
