@@ -11,7 +11,9 @@ import signal
 import sys
 import tempfile
 
-_CHATTER = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d|To enable the following instructions")
+_CHATTER = re.compile(
+    rb"WARNING: All log messages before absl|([IWE]\d{4} |\d{4}-\d\d-\d\d )\d|To enable the following instructions"
+)
 
 
 def _import_tensorflow():
