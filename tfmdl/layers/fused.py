@@ -149,7 +149,7 @@ if keras.backend.backend() == "tensorflow":
                 )
                 dkernel = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
                     input=x,
-                    filter_sizes=kernel.shape,
+                    filter_sizes=tf.shape(kernel),
                     out_backprop=upstream,
                     padding="EXPLICIT",
                     explicit_paddings=[0, 0, *around[0], *around[1], 0, 0],
