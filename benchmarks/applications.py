@@ -163,21 +163,22 @@ def train(model, images):
 
 
 def randomize(network, images, rng):
-    """Sets statistics, scales and offsets to random values, so that a mix-up shows. Kernels are random already.
+    """Gives each channel a scale, an offset and statistics of its own, so that a mix-up shows. Kernels are random.
 
-    The statistics are about those of `images`: by others, what images differ by would vanish on the way. Those of a
-    `Normalization` stay: what the layer computes by, it makes of them when they are loaded, and only then.
+    The statistics are those of `images`, taken last: by others, what images differ by would vanish on the way, or drown
+    in rounding. Those of a `Normalization` stay: what the layer computes by, it makes of them when they are loaded, and
+    only then.
     """
+    for variable in network.weights:
+        name = variable.path.rpartition("/")[2]
+        if name == "gamma":
+            variable.assign(array(variable) * rng.uniform(0.5, 1.5, variable.shape))
+        elif name in ("beta", "bias"):
+            variable.assign(array(variable) + rng.normal(0, 0.1, variable.shape))
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     network(images, training=True)
-    for variable in network.weights:
-        name = variable.path.rpartition("/")[2]
-        if name in ("gamma", "moving_variance"):
-            variable.assign(array(variable) * rng.uniform(0.5, 1.5, variable.shape))
-        elif name in ("beta", "bias", "moving_mean"):
-            variable.assign(array(variable) + rng.normal(0, 0.1, variable.shape))
 
 
 def array(values):
