@@ -172,7 +172,7 @@ def randomize(network, images, rng):
     for variable in network.weights:
         name = variable.path.rpartition("/")[2]
         if name == "gamma":
-            variable.assign(array(variable) * rng.uniform(0.5, 1.5, variable.shape))
+            variable.assign(array(variable) * rng.uniform(0.8, 1.25, variable.shape))
         elif name in ("beta", "bias"):
             variable.assign(array(variable) + rng.normal(0, 0.1, variable.shape))
     for layer in network._flatten_layers():

@@ -10,7 +10,6 @@ import fcntl
 import os
 import pathlib
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -92,13 +91,6 @@ def _clean_up(output_dir: pathlib.Path, domain: str) -> None:
     for old in _left(output_dir, domain, "old"):
         if not (output_dir / domain).exists() and (old / domain).exists():
             os.rename(old / domain, output_dir / domain)
-        _remove(old)
+        files.remove_folder(old)
     for partial in _left(output_dir, domain, "partial"):
-        _remove(partial)
-
-
-def _remove(folder: pathlib.Path) -> None:
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:  # it names what is in the folder without the folder
-        raise OSError(error.errno, error.strerror, str(folder)) from error
+        files.remove_folder(partial)

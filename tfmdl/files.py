@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from typing import IO
@@ -85,6 +86,18 @@ def make_folder(path: str | os.PathLike) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for folder in made:
         flush(folder.parent)
+
+
+def remove_folder(path: str | os.PathLike) -> None:
+    """Removes a folder with all that is in it.
+
+    Raises:
+        OSError: if it cannot be removed, naming it.
+    """
+    try:
+        shutil.rmtree(path)
+    except OSError as error:  # it names what is in the folder without the folder
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def flush(path: str | os.PathLike) -> None:

@@ -141,6 +141,25 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(runs, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_what_tensorflow_could_not_remove_is_not_served(runs, tmp_path, monkeypatch):
+    source = from_runs(trunk=str(runs), pack_paths=[str(runs / "packs" / "upright.safetensors")])
+    save = tf.saved_model.save
+
+    def save_and_leave(model, folder, **kwargs):
+        save(model, folder, **kwargs)
+        left = pathlib.Path(folder, "variables", "variables_temp")
+        left.mkdir()
+        (left / "part-00000-of-00001.index").touch()
+
+    monkeypatch.setattr(tf.saved_model, "save", save_and_leave)
+    written = write_export(source, tmp_path).path
+    assert {path.name for path in (written / "variables").iterdir()} == {
+        "variables.index",
+        "variables.data-00000-of-00001",
+    }
+
+
 def test_a_version_that_exists_is_refused(source, tmp_path):
     (tmp_path / "6").mkdir()
     with pytest.raises(FileExistsError, match=f"--version: {tmp_path}/6 exists"):

@@ -6,7 +6,7 @@ import pathlib
 
 import tensorflow as tf
 
-from tfmdl import backend
+from tfmdl import backend, files
 from tfmdl.serving import assets
 from tfmdl.serving.check import ask, check_unchanged, features_difference, largest_difference, requests_for
 from tfmdl.serving.network import PRECISIONS, FoldedClassifier
@@ -111,6 +111,9 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
     with new_version(export_dir, options.version) as (written, path):
         with held(served.model, served.gathers) as module:
             tf.saved_model.save(module, str(written), signatures=all_signatures(served))
+        on_the_way = written / "variables" / "variables_temp"  # where it could not be removed, TensorFlow says nothing
+        if on_the_way.exists():
+            files.remove_folder(on_the_way)
         loaded = tf.saved_model.load(str(written))
         difference = largest_difference(loaded.signatures, requests)
         of_features = features_difference(loaded.signatures, requests)
