@@ -20,6 +20,7 @@ DOMAINS = ("flowers", "signs", "letters")  # names on the left; each has a colou
 ROWS = (92, 150, 208)  # height of each domain's line
 LAYERS = (128, 248, 368)  # where each layer begins
 PLOT = (588, 62, 866, 264)  # left, top, right, bottom
+STEP = 2  # between lines of accuracy, in %
 CHARACTER = 6.2  # width of a character of a label, about
 
 STYLE = """
@@ -68,7 +69,7 @@ def read_points(readme: str) -> list[Point]:
                 if not row.startswith("|"):
                     return points
                 method, *_, accuracy, parameters = _cells(row)
-                points.append(Point(method.strip("`"), float(accuracy), int(parameters.replace(",", ""))))
+                points.append(Point(method.replace("`", ""), float(accuracy), int(parameters.replace(",", ""))))
             return points
     raise ValueError("README.md: has no table that ends with the columns mean and parameters")
 
@@ -114,24 +115,23 @@ def _network():
 
 def _plot(points):
     left, top, right, bottom = PLOT
-    x_step, x_end = _axis(max(point.parameters for point in points))
-    low = 10 * math.floor(min(point.accuracy for point in points) / 10)
-    high = 10 * math.ceil(max(point.accuracy for point in points) / 10)
+    counts, accuracies = zip(*((point.parameters, point.accuracy) for point in points), strict=True)
+    first, last = math.floor(math.log2(min(counts) / 1e6)), math.ceil(math.log2(max(counts) / 1e6))
+    low, high = STEP * math.floor(min(accuracies) / STEP), STEP * math.ceil(max(accuracies) / STEP)
+
+    def x_of(parameters):
+        return left + (right - left) * (math.log2(parameters / 1e6) - first) / (last - first)
+
+    def y_of(accuracy):
+        return bottom - (bottom - top) * (accuracy - low) / (high - low)
+
     yield _text(left - 32, 34, "Mean accuracy in % against parameters", "title")
-    for tick in range(low, high + 1, 10):
-        y = bottom - (bottom - top) * (tick - low) / (high - low)
-        yield f'<path class="grid" d="M{left} {y:.1f} H{right}"/>'
-        yield _text(left - 8, y + 4, str(tick), "quiet", "end")
-    for number in range(round(x_end / x_step) + 1):
-        x = left + (right - left) * number * x_step / x_end
-        yield _text(x, bottom + 18, f"{number * x_step / 1e6:g} M", "quiet", "middle")
-    places = [
-        (
-            left + (right - left) * point.parameters / x_end,
-            bottom - (bottom - top) * (point.accuracy - low) / (high - low),
-        )
-        for point in points
-    ]
+    for tick in range(low, high + 1, STEP):
+        yield f'<path class="grid" d="M{left} {y_of(tick):.1f} H{right}"/>'
+        yield _text(left - 8, y_of(tick) + 4, str(tick), "quiet", "end")
+    for power in range(first, last + 1):
+        yield _text(x_of(1e6 * 2**power), bottom + 18, f"{2**power:g} M", "quiet", "middle")
+    places = [(x_of(point.parameters), y_of(point.accuracy)) for point in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     for point, (x, y) in zip(points, places, strict=True):
         proposal = point.method == PROPOSAL
@@ -142,7 +142,7 @@ def _plot(points):
             yield f'<path class="line" d="M{x:.1f} {y:.1f} L{near[0]:.1f} {near[1]:.1f}"/>'
         yield f'<circle class="{"d1" if proposal else "dot"}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
         yield _text((box[0] + box[2]) / 2, box[3] - 4, point.method, "d1" if proposal else "", "middle")
-    yield _text(left, bottom + 41, "real images, six domains: 'On real images' below", "quiet")
+    yield _text(left, bottom + 41, "real images, nine domains: 'On real images' below", "quiet")
 
 
 def _free(x, y, width, taken):
@@ -160,13 +160,6 @@ def _free(x, y, width, taken):
 
 def _meet(one, other):
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _axis(largest):
-    """Returns the step and the end of an axis from 0 that holds `largest`: at most six steps of 1, 2 or 5."""
-    size = 10 ** math.floor(math.log10(largest))
-    step = next(size * each for each in (0.1, 0.2, 0.5, 1, 2, 5) if largest <= 6 * size * each)
-    return step, step * math.ceil(largest / step)
 
 
 def _cells(line):

@@ -14,6 +14,7 @@ import base64
 import binascii
 import concurrent.futures
 import dataclasses
+import gc
 import http.server
 import json
 import pathlib
@@ -154,6 +155,7 @@ class Model:
                 version.warm_up(path)
                 self.served = version
                 told(version.version)
+                gc.collect()  # the graph of the version before is in circles
 
     def _newest(self):
         versions = [path for path in self._base.iterdir() if path.name.isdecimal()]
