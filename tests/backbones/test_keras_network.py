@@ -99,6 +99,17 @@ def test_a_mixed_batch_is_laid_out_once_for_all_layers_that_keep_channels_apart(
     assert laid_out == [(3, 7, 8, 4), (3, 1, 1, 8)]  # behind the stem, and the gate
 
 
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax", "sparsemax", "gelu"])
+def test_what_reaches_over_channels_sees_each_image_alone(activation, images, rng, randomized):
+    layers = keras.layers
+    image = keras.Input((None, None, 3))
+    x = layers.BatchNormalization()(layers.DepthwiseConv2D(3)(layers.Conv2D(6, 1)(image)))
+    x = layers.GlobalAveragePooling2D()(layers.Activation(activation)(x))
+    model = randomized(classifier(keras.Model(image, x)))
+    wanted = [features(model, images[index == IDS], name) for index, name in enumerate(DOMAINS)]
+    np.testing.assert_allclose(features(model, images, IDS), np.concatenate(wanted), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", FITTING)
 def test_folded_alone_gives_the_same(method, original, images, randomized):
     model = randomized(classifier(original, method, {"a": 3}))

@@ -13,6 +13,7 @@ _CHANNEL_BY_CHANNEL = (
     *(keras.layers.ZeroPadding2D, keras.layers.Cropping2D, keras.layers.AveragePooling2D, keras.layers.MaxPooling2D),
     keras.layers.GlobalAveragePooling2D,
 )
+_ACROSS_CHANNELS = ("softmax", "log_softmax", "glu", "sparsemax")
 
 
 class MixedBatch:
@@ -88,7 +89,7 @@ class _Values(dict):
 
 def _keeps_channels_apart(layer):
     if isinstance(layer, keras.layers.Activation):
-        return layer.activation is not keras.activations.softmax
+        return layer.activation.__name__ not in _ACROSS_CHANNELS
     in_order = getattr(layer, "data_format", "channels_last") == "channels_last"
     return isinstance(layer, _CHANNEL_BY_CHANNEL) and in_order
 
