@@ -79,7 +79,7 @@ _ONE = ("trunk",)  # what is refused is refused of all
 TROUBLES = {
     **{f"rate-{rate}": Trouble(flags=(f"--learning_rate={rate}",)) for rate in ("0", "1e-45", "1e3", "1e30", "1e39")},
     **{
-        f"rate-{rate}": Trouble(flags=(f"--learning_rate={rate}",), of=_ONE, refusal="learning_rate.*received")
+        f"rate-{rate}": Trouble(flags=(f"--learning_rate={rate}",), of=_ONE, refusal="learning_rate.*(received|is not)")
         for rate in ("nan", "inf", "-1")
     },
     "decay-1e30": Trouble(flags=("--weight_decay=1e30",)),
