@@ -117,7 +117,7 @@ def _plot(points):
     left, top, right, bottom = PLOT
     counts, accuracies = zip(*((point.parameters, point.accuracy) for point in points), strict=True)
     first, last = math.floor(math.log2(min(counts) / 1e6)), math.ceil(math.log2(max(counts) / 1e6))
-    low, high = STEP * math.floor(min(accuracies) / STEP), STEP * math.ceil(max(accuracies) / STEP)
+    low, high = STEP * math.floor(min(accuracies) / STEP), STEP * math.ceil(max(accuracies) / STEP + 1)
 
     def x_of(parameters):
         return left + (right - left) * (math.log2(parameters / 1e6) - first) / (last - first)
