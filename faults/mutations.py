@@ -1,5 +1,6 @@
 """Bytes and JSON, spoiled: each mutation is a function of what is given and of a `random.Random`."""
 
+import copy
 import json
 import os
 import pathlib
@@ -72,17 +73,17 @@ def _spoil_value(content, rng):
     holder, key = rng.choice(places) if places else (None, None)
     action = rng.choice(("odd", "odd", "odd", "removed", "added", "of another type", "swapped", "repeated"))
     if holder is None:
-        return rng.choice(ODD), "odd"
+        return _odd(rng), "odd"
     value = holder[key]
     if action == "odd":
-        holder[key] = rng.choice(ODD)
+        holder[key] = _odd(rng)
     elif action == "removed":
         del holder[key]
     elif action == "added":
         if isinstance(holder, list):
-            holder.insert(rng.randint(0, len(holder)), rng.choice(ODD))
+            holder.insert(rng.randint(0, len(holder)), _odd(rng))
         else:
-            holder[rng.choice(_MORE_KEYS)] = rng.choice(ODD)
+            holder[rng.choice(_MORE_KEYS)] = _odd(rng)
     elif action == "of another type":
         holder[key] = _retyped(value, rng)
     elif action == "swapped":
@@ -94,6 +95,10 @@ def _spoil_value(content, rng):
     else:
         holder[key] = [value] * rng.choice((2, 1000))
     return content, f"{key!r} {action}"
+
+
+def _odd(rng):
+    return copy.deepcopy(rng.choice(ODD))  # what comes next may change it
 
 
 def _places(content):
