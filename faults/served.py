@@ -195,8 +195,9 @@ class Request(Kind):
         if self._signature == "tf_example":
             import tensorflow as tf
 
-            values = tf.train.Example.FromString(content).features.feature["image/encoded"].bytes_list.value
-            (content,) = values
+            # By TensorFlow, whose parser takes some wire formats that protobuf's refuses.
+            fields = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
+            content = tf.io.parse_single_example(content, fields)["image/encoded"].numpy()
         plain = formats.without_loss(content)
         if plain is None:
             return None
