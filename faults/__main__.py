@@ -17,6 +17,7 @@ def define_flags():
     flags.DEFINE_integer("cases", None, how_many, lower_bound=1)
     flags.DEFINE_list("kind", [], "Kinds of input, command or server, all by default; a wrong one lists them.")
     flags.DEFINE_integer("case", None, "The one case to run again, of the one --kind; its files are kept.")
+    flags.DEFINE_integer("first", 0, "Of kills, disks, pairs and numbers: the first case of each kind.", lower_bound=0)
     flags.DEFINE_float("minutes", 0.0, "Of all but inputs: begin no case after so many; 0: begin all.")
 
 
@@ -42,6 +43,8 @@ def main(argv):
         raise ValueError("--case is of one --kind")
     if FLAGS.case is not None and part == "load":
         raise ValueError("--case: load has no cases that can be run alone")
+    if FLAGS.first and (part in ("inputs", "load") or FLAGS.case is not None):
+        raise ValueError("--first is of kills, disks, pairs and numbers, without --case")
     workdir, cases = pathlib.Path(FLAGS.workdir).absolute(), FLAGS.cases or CASES[part]
     if part == "inputs":
         from faults import inputs
@@ -52,7 +55,7 @@ def main(argv):
 
         report = load.run(workdir, FLAGS.seed, cases, kinds, FLAGS.minutes)
     else:
-        report = parts.run(part, workdir, FLAGS.seed, cases, kinds, FLAGS.case, FLAGS.minutes)
+        report = parts.run(part, workdir, FLAGS.seed, cases, kinds, FLAGS.case, FLAGS.minutes, FLAGS.first)
     print(f"\n{report.table()}\n\nreport in {workdir}; again: {report.again}")
     return 1 if report.defects else 0
 

@@ -21,7 +21,14 @@ def kinds_of(part: str) -> dict[str, int]:
 
 
 def run(
-    part: str, workdir: pathlib.Path, seed: int, cases: int, kinds: list[str], case: int | None, most_minutes: float
+    part: str,
+    workdir: pathlib.Path,
+    seed: int,
+    cases: int,
+    kinds: list[str],
+    case: int | None,
+    most_minutes: float,
+    first: int = 0,
 ) -> Report:
     """Runs a campaign, prints what it finds, and writes report.json and report.md into `workdir`.
 
@@ -33,11 +40,13 @@ def run(
         kinds: Names, as `kinds_of` has them.
         case: The number of the one case to run, of the one kind.
         most_minutes: No case is begun after that; 0: all are.
+        first: Of each kind, the number of the first case.
     """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
     module, weights = importlib.import_module(f"faults.{part}"), kinds_of(part)
     every = "" if kinds == list(weights) else f" --kind={','.join(kinds)}"
+    every += f" --first={first}" if first else ""
     asked = f"--cases={cases}{every}" if case is None else f"--kind={kinds[0]} --case={case}"
     report = Report(part, seed, asked, module.COLUMNS)
     stage = Stage(workdir)
@@ -47,7 +56,7 @@ def run(
     turns = sorted(
         (number / shares[kind], place, kind) for place, kind in enumerate(kinds) for number in range(shares[kind])
     )
-    numbers = {kind: iter(range(shares[kind]) if case is None else [case]) for kind in kinds}
+    numbers = {kind: iter(range(first, first + shares[kind]) if case is None else [case]) for kind in kinds}
     for _, _, kind in turns:
         number = next(numbers[kind], None)
         if most_minutes and time.monotonic() - started > 60 * most_minutes:
