@@ -9,7 +9,7 @@ from small_keras import keras_model, small_keras
 
 from tfmdl.architecture import Architecture
 from tfmdl.backbones import KerasNetwork, Network, mixed_batch
-from tfmdl.layers import keras_conv, normalization
+from tfmdl.layers import depthwise_conv, normalization
 from tfmdl.layers.side_by_side import lay_out
 from tfmdl.model import MultiDomainClassifier, slot_and_owner
 from tfmdl.serving.network import FoldedClassifier
@@ -90,9 +90,9 @@ def test_a_mixed_batch_is_laid_out_once_for_all_layers_that_keep_channels_apart(
         return lay_out(images)
 
     monkeypatch.setattr(mixed_batch, "lay_out", counted)
-    for module in (keras_conv, normalization):  # what layers do by themselves
+    for module in (depthwise_conv, normalization):  # what layers do by themselves
         monkeypatch.delattr(module, "lay_out")
-    for module in (keras_conv, normalization, mixed_batch):
+    for module in (depthwise_conv, normalization, mixed_batch):
         monkeypatch.delattr(module, "take_apart")
     found = features(model, images, IDS)
     np.testing.assert_allclose(found, np.concatenate(wanted), rtol=1e-4, atol=1e-5 * np.abs(found).max())

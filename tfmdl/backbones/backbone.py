@@ -3,9 +3,8 @@
 import abc
 
 import keras
-from keras import ops
 
-from tfmdl.layers.side_by_side import SideBySide, lay_out
+from tfmdl.layers.side_by_side import SideBySide, lay_out, mixes
 
 
 class Backbone(keras.layers.Layer, abc.ABC):
@@ -79,7 +78,7 @@ class Backbone(keras.layers.Layer, abc.ABC):
             images: (batch, height, width, channels).
             domain: A name, an int32 scalar or an int32 vector of shape (batch,).
         """
-        if isinstance(domain, str) or not len(ops.shape(domain)) or not self.side_by_side:
+        if not mixes(domain) or not self.side_by_side:
             return images, domain
         return lay_out(images), SideBySide(domain)
 

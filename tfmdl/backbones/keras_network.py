@@ -7,6 +7,7 @@ from tfmdl.backbones.backbone import Backbone
 from tfmdl.backbones.mixed_batch import MixedBatch
 from tfmdl.backbones.wiring import Network, weights_of
 from tfmdl.layers import DomainKerasConv2D, DomainLayerNormalization, DomainLayerScale
+from tfmdl.layers.side_by_side import mixes
 
 _KINDS_OF_CONVOLUTIONS = ("plain", "depthwise", "pointwise", "dense")
 # Wirings that have passed their trial: it takes as long as making the layers, and models of one wiring are made often.
@@ -113,12 +114,12 @@ class KerasNetwork(Backbone):
             _TRIED.add(self.network)
 
     def call(self, inputs, domain, training=False):
-        if isinstance(domain, str) or not len(ops.shape(domain)):
+        if mixes(domain):
+            values = self._values_of_mixed(MixedBatch(inputs, Network.IMAGE, domain), training)
+        else:
             values = {Network.IMAGE: inputs}
             for step in self.network.steps:
                 values[step.name] = self.output_of(step, values, domain, training)
-        else:
-            values = self._values_of_mixed(MixedBatch(inputs, Network.IMAGE, domain), training)
         return ops.cast(values[self.network.output], "float32")
 
     def _values_of_mixed(self, batch, training):

@@ -74,7 +74,7 @@ class DomainDepthwiseConv2D(DomainConvolution):
         }
 
 
-def depthwise_conv(inputs, kernel, strides, laid_out=False):
+def depthwise_conv(inputs, kernel, strides, laid_out=False, convolve=ops.depthwise_conv, padding="same", **kwargs):
     """Convolves each channel by itself with one kernel, or each image with its own.
 
     Args:
@@ -82,16 +82,18 @@ def depthwise_conv(inputs, kernel, strides, laid_out=False):
         kernel: (kernel height, kernel width, channels, 1), or with one per image (..., batch, channels, 1).
         strides: Stride along height and width.
         laid_out: Whether the images lie side by side.
+        convolve: What convolves; it is also given `strides`, `padding` and `kwargs`.
 
     Returns:
-        As `inputs`, (batch, ceil(height / strides), ceil(width / strides), channels) or laid out.
+        As `inputs`, with padding "same" (batch, ceil(height / strides), ceil(width / strides), channels) or laid out.
     """
     kernel_height, kernel_width, *batch, channels, _ = kernel.shape
+    how = {"strides": strides, "padding": padding, **kwargs}
     if not batch and not laid_out:
-        return ops.depthwise_conv(inputs, kernel, strides=strides, padding="same")
+        return convolve(inputs, kernel, **how)
     if batch:
         kernel = ops.reshape(kernel, (kernel_height, kernel_width, -1, 1))
     else:
         kernel = ops.tile(kernel, (1, 1, ops.shape(inputs)[-1] // channels, 1))
-    outputs = ops.depthwise_conv(inputs if laid_out else lay_out(inputs), kernel, strides=strides, padding="same")
+    outputs = convolve(inputs if laid_out else lay_out(inputs), kernel, **how)
     return outputs if laid_out else take_apart(outputs, channels)

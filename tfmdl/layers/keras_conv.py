@@ -6,8 +6,10 @@ from keras import ops
 
 from tfmdl.layers import fused
 from tfmdl.layers.convolution import DomainConvolution
+from tfmdl.layers.depthwise_conv import depthwise_conv
 from tfmdl.layers.domain_bank import DomainBank
-from tfmdl.layers.side_by_side import SideBySide, lay_out, take_apart
+from tfmdl.layers.pointwise_conv import mix_channels
+from tfmdl.layers.side_by_side import SideBySide
 
 KINDS = ("plain", "depthwise", "pointwise", "dense")
 
@@ -101,7 +103,7 @@ class DomainKerasConv2D(DomainConvolution):
             outputs = self._product(inputs, kernel, laid_out)
         if factors is not None:
             left, right = factors
-            outputs = outputs + multiply_channels(multiply_channels(self._strided(inputs), left), right)
+            outputs = outputs + mix_channels(mix_channels(self._strided(inputs), left), right)
         if self.bias is None:
             return outputs
         bias = ops.cast(self.bias.select(domain), outputs.dtype)
@@ -130,21 +132,14 @@ class DomainKerasConv2D(DomainConvolution):
                 # TensorFlow takes an offset and a ReLU behind it into this op.
                 return ops.conv(inputs, kernel, strides=self.strides)
             kernel = ops.squeeze(kernel, axis=(-4, -3))
-        return multiply_channels(self._strided(inputs), kernel)
+        return mix_channels(self._strided(inputs), kernel)
 
     def _depthwise(self, inputs, kernel, laid_out):
-        one_for_all = len(kernel.shape) == 4
-        if one_for_all and not laid_out:
-            # Where nothing is trained, TensorFlow takes an offset and a ReLU behind it into the plain op.
-            return (fused if self.trainable else ops).depthwise_conv(inputs, kernel, **self._geometry)
-        if one_for_all:
-            kernel = ops.tile(kernel, (1, 1, ops.shape(inputs)[-1] // self.filters, 1))
-        else:
+        if len(kernel.shape) == 5:
             kernel = ops.moveaxis(kernel, 0, 2)  # (height, width, batch, channels, 1)
-            kernel = ops.reshape(kernel, (*self.kernel_size, -1, 1))
-        wide = inputs if laid_out else lay_out(inputs)
-        outputs = (fused if self.trainable else ops).depthwise_conv(wide, kernel, **self._geometry)
-        return outputs if laid_out else take_apart(outputs, self.filters)
+        # Where nothing is trained, TensorFlow takes an offset and a ReLU behind it into the plain op.
+        convolve = (fused if self.trainable else ops).depthwise_conv
+        return depthwise_conv(inputs, kernel, laid_out=laid_out, convolve=convolve, **self._geometry)
 
     def _plain(self, inputs, kernel):
         if len(kernel.shape) == 4:
@@ -194,19 +189,3 @@ class DomainKerasConv2D(DomainConvolution):
 def per_image(values, rank):
     """Returns values, (batch, channels), so that they meet each image of a tensor of so many axes."""
     return ops.reshape(values, (-1, *(1,) * (rank - 2), values.shape[-1]))
-
-
-def multiply_channels(inputs, matrix):
-    """Multiplies the last axis by one matrix, or that of each image by its own.
-
-    Args:
-        inputs: (batch, ..., channels); by one matrix also (1, height, width, batch * channels), side by side.
-        matrix: (channels, filters) or (batch, channels, filters).
-
-    Returns:
-        As `inputs`, with filters in place of channels.
-    """
-    *own, channels, filters = matrix.shape
-    shape = ops.shape(inputs)
-    rows = ops.reshape(inputs, (shape[0], -1, channels) if own else (-1, channels))
-    return ops.reshape(ops.matmul(rows, matrix), (*shape[:-1], shape[-1] // channels * filters))

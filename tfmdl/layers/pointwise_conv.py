@@ -1,5 +1,7 @@
 """Pointwise (1x1) convolution, shared or with one kernel per domain."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -73,17 +75,17 @@ def mix_channels(inputs, matrix, laid_out=False):
     """Multiplies the channels of every pixel by one matrix, or those of each image by its own.
 
     Args:
-        inputs: (batch, height, width, channels), or, if `laid_out`, (1, height, width, batch * channels).
+        inputs: (batch, ..., channels), or, if `laid_out`, (1, height, width, batch * channels).
         matrix: (channels, filters) or (batch, channels, filters).
         laid_out: Whether the images lie side by side.
 
     Returns:
-        As `inputs`, (batch, height, width, filters) or laid out.
+        As `inputs`, with filters in place of channels.
     """
     *own, channels, filters = matrix.shape
     if own and laid_out:
         return lay_out(mix_channels(take_apart(inputs, channels), matrix))
-    batch, height, width, last = ops.shape(inputs)
-    pixels = (batch, height * width, channels) if own else (-1, channels)
+    batch, *sides, last = ops.shape(inputs)
+    pixels = (batch, math.prod(sides), channels) if own else (-1, channels)
     outputs = ops.matmul(ops.reshape(inputs, pixels), matrix)
-    return ops.reshape(outputs, (batch, height, width, last // channels * filters))
+    return ops.reshape(outputs, (batch, *sides, last // channels * filters))

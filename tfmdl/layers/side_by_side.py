@@ -12,14 +12,19 @@ class SideBySide:
 
     What keeps channels apart anyway, as depthwise convolution, normalisation and pooling do, takes such a batch for
     one image, and applies to each of its images the weights of its own domain in one op. A backbone lays a mixed batch
-    out once and hands this on, where each layer would have to lay it out and take it apart again. It does so where all
-    its layers say, by `takes_side_by_side`, that they know what is meant.
+    out once and hands this on, where each layer would have to lay it out and take it apart again. It does so for layers
+    that say, by `takes_side_by_side`, that they know what is meant.
 
     Attributes:
         ids: int32 (batch,), the domain of each image.
     """
 
     ids: Any
+
+
+def mixes(domain) -> bool:
+    """Returns whether a domain is one for each image, int32 (batch,), and not a name or a scalar for all of them."""
+    return not isinstance(domain, str) and len(ops.shape(domain)) > 0
 
 
 def lay_out(images):
