@@ -18,7 +18,7 @@ between images:
 
 --networks=A,B chooses, --train names the one that takes three steps by `fit`. --litert and --openvino add columns:
 probabilities in LiteRT and OpenVINO. Exports need TensorFlow; on JAX they are left out. Fails where something is more
-than 1e-4 apart (or five times what rounding does, if that is more), and of packs more than nothing.
+than 1e-4 apart, and of packs more than nothing.
 """
 
 import tfmdl.quiet  # isort: skip
@@ -63,9 +63,7 @@ def main(argv):
         with tempfile.TemporaryDirectory() as folder:
             for what, apart in checked(name, side, pathlib.Path(folder)):
                 print(f" {what} {apart:.1e}", end="", flush=True)
-                if what == "rounding":
-                    limit = max(1e-4, 5 * apart)
-                elif not apart <= LIMIT.get(what, limit):
+                if not apart <= LIMIT.get(what, 1e-4):
                     wrong.append(f"{name} {what}")
         print(f" ({time.perf_counter() - started:.0f} s)", flush=True)
     sys.exit(f"too far apart: {', '.join(wrong)}" if wrong else 0)

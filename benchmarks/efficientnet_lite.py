@@ -61,8 +61,8 @@ def main(_):
                 Contestant("ten domains, folded", measure(folded=True, domains=10)),
             ],
             [
-                Claim("inference, mixed ten domains, against one", "ten domains", "one domain", 0.5),
-                Claim("the same, folded", "ten domains, folded", "one domain, folded", 0.5),
+                Claim("inference, mixed ten domains, against one", "ten domains", "one domain", 0.9),
+                Claim("the same, folded", "ten domains, folded", "one domain, folded", 0.9),
             ],
         )
 

@@ -228,7 +228,7 @@ def array_of(values, dtype):
         array = np.array(values, dtype.as_numpy_dtype)
     except ValueError as error:
         raise InvalidError(f"rows are not of one shape ({error})") from error
-    if any(isinstance(value, list) for value in array.flat):  # an array of objects takes them as they are
+    if dtype == tf.string and any(isinstance(value, list) for value in array.flat):  # an array of objects takes them
         raise InvalidError("rows are not of one shape")
     return array
 

@@ -79,8 +79,8 @@ _ONE = ("trunk",)  # what is refused is refused of all
 TROUBLES = {
     **{f"rate-{rate}": Trouble(flags=(f"--learning_rate={rate}",)) for rate in ("0", "1e-45", "1e3", "1e30", "1e39")},
     **{
-        f"rate-{rate}": Trouble(flags=(f"--learning_rate={rate}",), of=_ONE, refusal="learning_rate.*(received|is not)")
-        for rate in ("nan", "inf", "-1")
+        f"rate-{rate}": Trouble(flags=(f"--learning_rate={rate}",), of=_ONE, refusal=f"learning_rate.*{refusal}")
+        for rate, refusal in (("nan", "received"), ("inf", "received"), ("-1", "is not a non-negative number"))
     },
     "decay-1e30": Trouble(flags=("--weight_decay=1e30",)),
     "decay-nan": Trouble(flags=("--weight_decay=nan",), of=_ONE, refusal="weight_decay.*received"),
