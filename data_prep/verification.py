@@ -13,7 +13,6 @@ from data_prep.images import CheckedImage, PixelSums, check_images
 from data_prep.ordered import map_ordered
 from data_prep.plan import DataError, check_known
 from data_prep.progress import progress_line
-from data_prep.sources.stores import file_sha256
 from tfmdl.data.records import (
     FIELDS,
     INFO_FILE,
@@ -24,6 +23,7 @@ from tfmdl.data.records import (
     converted_domains,
     reason_of,
 )
+from tfmdl.files import file_sha256
 from tfmdl.outside import printable
 
 _BATCH_RECORDS = 64

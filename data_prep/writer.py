@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.plan import seeded
-from data_prep.sources.stores import file_sha256
 from tfmdl.data.records import Shard, naming, shard_name
+from tfmdl.files import file_sha256
 
 
 class Spool:

@@ -328,9 +328,11 @@ class Export(Scene):
         import tensorflow as tf
         from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-        from tfmdl.serving.versions import GRAPH, read_domain, read_manifest
+        from tfmdl.serving.assets import GRAPH, check_files
+        from tfmdl.serving.versions import read_domain, read_manifest
 
         manifest = read_manifest(version)
+        check_files(version, manifest.files)
         for domain in manifest.domains:
             read_domain(version, domain)
         graph = SavedModel.FromString((version / GRAPH).read_bytes())

@@ -154,6 +154,15 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def file_sha256(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def fingerprint(tensors: dict[str, np.ndarray]) -> str:
     """Returns the SHA-256 over names, dtypes, shapes and bytes of `tensors`, whatever their order."""
     digest = hashlib.sha256()

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 
 from data_prep.headers import size_fault
 from data_prep.plan import DataError
+from tfmdl.files import file_sha256
 from tfmdl.outside import is_utf8
 
 # Of an annotation file, which is read whole: that of ImageNet has a third.
@@ -90,15 +91,6 @@ def _check_folder(root: pathlib.Path, folders: tuple[str, ...]) -> pathlib.Path:
         if directory.is_symlink():
             raise DataError(f"{directory}: is a link; expected a folder")
     return directory
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def tree_sha256(root: pathlib.Path, names: Iterable[str]) -> str:

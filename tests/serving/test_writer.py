@@ -20,11 +20,11 @@ from tfmdl.cli import report_errors
 from tfmdl.data.records import DatasetInfo
 from tfmdl.model import MultiDomainClassifier
 from tfmdl.packs import read_pack, write_pack, write_trunk
-from tfmdl.serving.assets import MANIFEST
+from tfmdl.serving.assets import GRAPH, MANIFEST
 from tfmdl.serving.limits import RULES
 from tfmdl.serving.samples import samples_of
 from tfmdl.serving.source import from_export, from_runs
-from tfmdl.serving.versions import GRAPH, aside, new_version, newest, prune, versions_of
+from tfmdl.serving.versions import aside, new_version, newest, prune, reading, versions_of
 from tfmdl.serving.writer import Options, write_export
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -269,27 +269,58 @@ DAMAGED = {
     "no preprocessing": ("assets/domains/base.json", lambda text: changed(text, preprocessing=None)),
     "fewer labels": ("assets/domains/base.json", lambda text: changed(text, label_names=["a", "b"])),
     "a graph cut off": (GRAPH, lambda text: text[:1000]),
-    "variables cut off": ("variables/variables.data-00000-of-00001", lambda text: text[:1000]),
+    "a bit of the graph": (GRAPH, lambda text: flipped(text, 0.6)),
+    "values cut off": ("variables/variables.data-00000-of-00001", lambda text: text[:1000]),
+    "a bit of the values": ("variables/variables.data-00000-of-00001", lambda text: flipped(text, 0.9)),
+    "a bit of their index": ("variables/variables.index", lambda text: flipped(text, 0.5)),
+    "hashes of other files": (MANIFEST, lambda text: changed(text, files={"../1": "0" * 64})),
+    "hashes by number": (MANIFEST, lambda text: changed(text, files=[1])),
 }
-OF_THE_WHOLE = ("fewer labels", "a graph cut off", "variables cut off")
+OF_THE_WHOLE = ("fewer labels", "hashes of other files")
 
 
 def changed(text, **fields):
     return json.dumps({**json.loads(text), **fields})
 
 
+def flipped(text, where):
+    """Returns the text with a bit flipped, of the character after that share of it."""
+    place = int(where * len(text))
+    return text[:place] + chr(ord(text[place]) ^ 4) + text[place + 1 :]
+
+
+def spoiled(version, file, change):
+    before = (version / file).read_text("latin-1")
+    (version / file).write_text(change(before), "latin-1")
+    assert (version / file).read_text("latin-1") != before
+
+
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_export_is_one_line_that_names_the_file(name, exported, tmp_path, capsys):
     version = shutil.copytree(exported, tmp_path / "1")
     file, change = DAMAGED[name]
-    before = (version / file).read_text("latin-1")
-    (version / file).write_text(change(before), "latin-1")
-    assert (version / file).read_text("latin-1") != before
+    spoiled(version, file, change)
     capsys.readouterr()
     with pytest.raises(SystemExit), report_errors():
         from_export(tmp_path)
     err = capsys.readouterr().err
     assert err.startswith(f"error: {version if name in OF_THE_WHOLE else version / file}: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a graph cut off", "values cut off", "a bit of the values"])
+def test_a_damaged_export_without_hashes_is_told_of_as_a_whole(name, exported, tmp_path):
+    version = shutil.copytree(exported, tmp_path / "1")
+    spoiled(version, MANIFEST, lambda text: changed(text, files=None))
+    spoiled(version, *DAMAGED[name])
+    with pytest.raises(ValueError, match=f"{version}: damaged"):
+        from_export(tmp_path)
+
+
+def test_a_graph_that_tensorflow_cannot_load_is_told_of_as_damaged(exported, tmp_path):
+    version = shutil.copytree(exported, tmp_path / "1")
+    spoiled(version, GRAPH, lambda text: text.replace(":output:0", ":outpuu:0", 1))
+    with pytest.raises(ValueError, match=f"{version}: damaged"), reading(version):
+        tf.saved_model.load(str(version))
 
 
 # Versions

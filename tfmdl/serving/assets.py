@@ -15,17 +15,19 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 import tfmdl
 from tfmdl.counts import count
 from tfmdl.data.records import DatasetInfo, converted_domains
-from tfmdl.files import write_json
+from tfmdl.files import file_sha256, write_json
 from tfmdl.serving.limits import RULES
 from tfmdl.serving.samples import SampleRequest
 from tfmdl.serving.signatures import SERVING_DEFAULT
 
+GRAPH = "saved_model.pb"
+VALUES = "variables"
 MANIFEST = "assets/export.json"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 def write_assets(folder: pathlib.Path, manifest: dict, packs, ids: dict[str, int]) -> None:
-    """Writes `assets/export.json` and `assets/domains/`.
+    """Writes `assets/export.json`, with the hashes of graph and values, and `assets/domains/`.
 
     Args:
         folder: Of the SavedModel.
@@ -33,10 +35,33 @@ def write_assets(folder: pathlib.Path, manifest: dict, packs, ids: dict[str, int
         packs: The packs of its domains.
         ids: By domain, what serve_images calls it.
     """
-    write_json(folder / MANIFEST, {**manifest, "tool_version": tfmdl.__version__})
+    hashes = {path: file_sha256(folder / path) for path in _read_by_tensorflow(folder)}
+    write_json(folder / MANIFEST, {**manifest, "files": hashes, "tool_version": tfmdl.__version__})
     for pack in packs:
         facts = {"domain_id": ids[pack.domain], **domain_facts(pack)}
         write_json(facts_path(folder, pack.domain), facts)
+
+
+def check_files(folder: pathlib.Path, hashes: dict[str, str]) -> None:
+    """Compares graph and values of the SavedModel in `folder` with the hashes that `assets/export.json` has of them.
+
+    Raises:
+        ValueError: if there are other files, or one is not as it was written, naming it.
+    """
+    found = _read_by_tensorflow(folder)
+    if found != sorted(hashes):
+        raise ValueError(
+            f"{folder}: damaged, it has {', '.join(found)}; {MANIFEST} tells of {', '.join(sorted(hashes))}"
+        )
+    for path in found:
+        if file_sha256(folder / path) != hashes[path]:
+            raise ValueError(f"{folder / path}: damaged, its SHA-256 is not that in {MANIFEST}")
+
+
+def _read_by_tensorflow(folder):
+    """Returns the paths in `folder` of the files that TensorFlow makes a model of, in order."""
+    found = [folder / GRAPH, *(folder / VALUES).iterdir()]
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def facts_path(folder: pathlib.Path, domain: str) -> pathlib.Path:

@@ -4,20 +4,17 @@ import dataclasses
 import os
 import pathlib
 
-import tensorflow as tf
-from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tfmdl.architecture import own_budgets
 from tfmdl.config import load_config
 from tfmdl.domains import SHARED
 from tfmdl.model import MultiDomainClassifier
-from tfmdl.outside import printable
 from tfmdl.packs import Pack, Trunk, compose, read_packs, read_parts, values_of
-from tfmdl.serving.assets import MANIFEST
+from tfmdl.serving.assets import GRAPH, VALUES, check_files
 from tfmdl.serving.signatures import most_common_size
 from tfmdl.serving.values import restore
-from tfmdl.serving.versions import GRAPH, newest, read_domain, read_manifest
+from tfmdl.serving.versions import newest, read_domain, read_manifest, reading
 from tfmdl.sharing import METHODS
 
 
@@ -86,8 +83,8 @@ def from_export(path: str | os.PathLike, added: list[str] = (), removed: list[st
 
     Raises:
         FileNotFoundError: if there is no export.
-        ValueError: if it cannot be taken apart, a domain to remove is not in it, none would be left, or as
-            `packs.compose`.
+        ValueError: if it is damaged or cannot be taken apart, a domain to remove is not in it or none would be left, or
+            as `packs.compose`.
     """
     version = newest(path)
     manifest = read_manifest(version)
@@ -147,19 +144,18 @@ def _added_architectures(domains, base):
 
 def _take_apart(version, manifest):
     """Returns trunk and packs out of the variables of an export."""
+    if manifest.files is not None:
+        check_files(version, manifest.files)
     domains = {domain: read_domain(version, domain) for domain in manifest.domains}
     model = MultiDomainClassifier(
         {domain: len(facts.label_names) for domain, facts in domains.items()},
         manifest.architecture,
         budgets=own_budgets(_added_architectures(domains, manifest.base_domain)),
     )
-    try:
+    with reading(version):
         # Its values need no graph, which takes seconds to load; that it can be read is all that is asked here.
         SavedModel.FromString((version / GRAPH).read_bytes())
-        variables = str(version / "variables" / "variables")
-        restore(model, variables, manifest.stacked)
-    except (tf.errors.OpError, OSError, DecodeError, AssertionError, LookupError, ValueError) as error:
-        raise ValueError(f"{version}: damaged, or not what its {MANIFEST} tells ({printable(str(error))})") from error
+        restore(model, str(version / VALUES / "variables"), manifest.stacked)
     base, fingerprint = manifest.base_domain, manifest.trunk_fingerprint
 
     def owned(domain):

@@ -11,16 +11,19 @@ import tempfile
 from collections.abc import Iterator
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from tfmdl import files
 from tfmdl.architecture import Architecture
 from tfmdl.data.preprocessing import Preprocessing
 from tfmdl.domains import check_name
 from tfmdl.outside import parse_json, printable, read_at_most
-from tfmdl.serving.assets import MANIFEST, facts_path
+from tfmdl.serving.assets import GRAPH, MANIFEST, facts_path
 from tfmdl.typed import check_types
 
-GRAPH = "saved_model.pb"
+# What TensorFlow raises where graph or values are not as they were written.
+_OF_DAMAGED = (tf.errors.OpError, OSError, DecodeError, ArithmeticError, AssertionError, AttributeError, LookupError)
+_OF_DAMAGED += (TypeError, ValueError)
 
 
 def versions_of(export_dir: str | os.PathLike) -> dict[int, pathlib.Path]:
@@ -59,6 +62,7 @@ class Manifest:
         trunk_fingerprint: Of the trunk.
         folded, precision: As in `tfmdl.serving.writer.Options`.
         stacked: Whether values lie as `tfmdl.serving.values` says; 0.1.0 had a variable for each domain and slot.
+        files: Of graph and values, the SHA-256 by path; 0.1.0 had none.
 
     Raises:
         ValueError: if a field is of another type, or does not fit the others.
@@ -74,6 +78,7 @@ class Manifest:
     folded: bool
     precision: str
     stacked: bool = False
+    files: dict[str, str] | None = None
 
     def __post_init__(self):
         check_types(self)
@@ -135,6 +140,19 @@ def _read_as(kind, path):
         raise ValueError(f"{path}: damaged, it lacks {error}") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged, {error}") from error
+
+
+@contextlib.contextmanager
+def reading(version: pathlib.Path) -> Iterator[None]:
+    """Says of what TensorFlow cannot read that the version is damaged.
+
+    Raises:
+        ValueError: naming it.
+    """
+    try:
+        yield
+    except _OF_DAMAGED as error:
+        raise ValueError(f"{version}: damaged, or not what its {MANIFEST} tells ({printable(str(error))})") from error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from tfmdl.serving.samples import COUNT, samples_of
 from tfmdl.serving.signatures import Served, all_signatures
 from tfmdl.serving.source import ExportSource
 from tfmdl.serving.values import held
-from tfmdl.serving.versions import new_version, prune
+from tfmdl.serving.versions import new_version, prune, reading
 
 # By how much probabilities may differ from the live model's. Folding reorders float32 arithmetic; bfloat16 has 8 bits.
 TOLERANCES = {"float32": 1e-5, "folded": 1e-4, "bfloat16": 0.1}
@@ -111,9 +111,9 @@ def write_export(source: ExportSource, export_dir: str | os.PathLike, options: O
     with new_version(export_dir, options.version) as (written, path):
         with held(served.model, served.gathers) as module:
             tf.saved_model.save(module, str(written), signatures=all_signatures(served))
-        on_the_way = written / "variables" / "variables_temp"  # where it could not be removed, TensorFlow says nothing
-        if on_the_way.exists():
-            files.remove_folder(on_the_way)
+        left = written / assets.VALUES / "variables_temp"  # where TensorFlow cannot remove it, it says nothing
+        if left.exists():
+            files.remove_folder(left)
         loaded = tf.saved_model.load(str(written))
         difference = largest_difference(loaded.signatures, requests)
         of_features = features_difference(loaded.signatures, requests)
@@ -155,7 +155,8 @@ def _check_unchanged(source, options, loaded, requests):
     """Returns the domains that were in the version before, and by how much their answers have changed: hardly."""
     if source.previous is None or options.fold or options.precision != "float32":
         return (), 0.0
-    before = tf.saved_model.load(str(source.previous)).signatures
+    with reading(source.previous):
+        before = tf.saved_model.load(str(source.previous)).signatures
     kept = [pack.domain for pack in source.packs if pack.path == f"{source.previous} ({pack.domain})"]
     both = []
     for request in requests:
