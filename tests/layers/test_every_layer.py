@@ -77,6 +77,8 @@ MAPS = {
     "low rank separable of some": lambda **kw: layers.DomainLowRankSeparableConv2D(
         6, DOMAINS, RANKS, strides=2, share_depthwise=SOME, share_pointwise=SOME, **kw
     ),
+    "low rank, one filter": lambda **kw: layers.DomainLowRankConv2D(1, DOMAINS, 2, **kw),
+    "low rank separable, one filter": lambda **kw: layers.DomainLowRankSeparableConv2D(1, DOMAINS, 2, **kw),
     "low rank separable of none": lambda **kw: layers.DomainLowRankSeparableConv2D(6, DOMAINS, {}, **kw),
     "keras, depthwise, low rank of some": lambda **kw: layers.DomainKerasConv2D(
         "depthwise", 4, DOMAINS, (3, 3), use_bias=True, shared=SOME, share_bias=SOME,
@@ -203,17 +205,18 @@ def test_what_a_convolution_folds_to_gives_the_same(name, make, images, rng):
         kernels, bias = layer.folded(domain)
         assert len(kernels) == len(layer.kernels)
         assert {each.dtype for each in (*kernels, bias) if each is not None} == {np.dtype("float64")}
+        wanted = keras.ops.convert_to_numpy(layer(images, domain=domain))
         x, strides = images, int(np.max(getattr(layer, "strides", 1)))
-        for kernel in kernels:
+        for number, kernel in enumerate(kernels, start=1):
             if kernel is None:  # what mixes for each image stays as it is
                 assert layer.experts
                 x = keras.ops.convert_to_numpy(layer.depthwise(x, domain=domain))
             else:
                 kernel = kernel.reshape(1, 1, *kernel.shape) if kernel.ndim == 2 else kernel
-                apply = reference.depthwise_conv if kernel.shape[-1] == 1 else reference.conv
+                one_filter = number == len(kernels) and wanted.shape[-1] == 1
+                apply = reference.depthwise_conv if kernel.shape[-1] == 1 and not one_filter else reference.conv
                 x = apply(x, kernel, strides)
             strides = 1
-        wanted = keras.ops.convert_to_numpy(layer(images, domain=domain))
         assert bias.shape == wanted.shape[-1:]
         np.testing.assert_allclose(x + bias, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
     with pytest.raises(ValueError, match="must be one of a, b, c; received.*'zebra'"):
