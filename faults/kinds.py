@@ -16,7 +16,7 @@ import numpy as np
 
 from faults import formats, mutations
 from faults.kind import MIB, JsonKind, Kind, difference, plainly
-from faults.served import Manifest, Reply, Request
+from faults.served import Manifest, Reply, Request, Version
 
 _READ_TO_THE_END = 64 * MIB  # zeros behind a file that is read to its end, whatever its length
 
@@ -698,7 +698,7 @@ KINDS: dict[str, type[Kind]] = {
     kind.name: kind
     for kind in (
         Annotations, Tar, Release, Percentages, Labels, Metrics, Checkpoint, Start, Reply, Trunk, Network, Pack, Config,
-        Info, Campaign, Manifest, Image, Folder, RecordsVerified, RecordsRead, Request,
+        Info, Campaign, Manifest, Version, Image, Folder, RecordsVerified, RecordsRead, Request,
     )
 }  # fmt: skip
 

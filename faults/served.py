@@ -9,7 +9,7 @@ import threading
 import numpy as np
 
 from faults import formats, mutations
-from faults.kind import JsonKind, Kind, plainly
+from faults.kind import MIB, JsonKind, Kind, plainly
 
 
 class Manifest(JsonKind):
@@ -64,6 +64,48 @@ class Manifest(JsonKind):
             {key: value for key, value in plainly((folder / name).read_bytes()).items() if key in known}
             for name, known in zip(self.named, self.sound, strict=True)
         ]
+
+
+class Version(Kind):
+    """Graph and values of an export, half of the time without the hashes that it has of them, as 0.1.0 wrote them.
+
+    Without hashes what is not noticed here is when the next version is compared with this one.
+    """
+
+    name, weight, mib = "version", 2, 1024
+    files = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
+    named = ("export/1",)
+
+    def make(self, folder):
+        _write_export(folder / "export")
+
+    def spoil(self, folder, rng):
+        version = folder / "export/1"
+        hashed = rng.random() < 0.5
+        if not hashed:
+            manifest = version / "assets/export.json"
+            manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": None}))
+        file = rng.choice(self.files)
+        if rng.random() < 0.1:
+            told = mutations.spoil_file(version / file, rng, pipes=False, hole=64 * MIB)
+        else:
+            told = mutations.rewrite(version / file, mutations.spoil_bytes, rng)
+        return f"{file}{'' if hashed else ' without hash'}: {told}", hashed
+
+    def read(self, folder):
+        import tensorflow as tf
+
+        from tfmdl.files import fingerprint
+        from tfmdl.serving.source import from_export
+        from tfmdl.serving.versions import reading
+
+        source = from_export(folder / "export")
+        with reading(source.previous):
+            tf.saved_model.load(str(source.previous))
+        return {pack.domain: fingerprint(pack.tensors) for pack in source.packs}
+
+    def fault(self, folder, found, strict):
+        return super().fault(folder, found, strict) if strict else None
 
 
 class Reply(Kind):

