@@ -40,6 +40,10 @@ DIVERGED = re.compile(
     r"The same command with a lower --learning_rate (goes on from there|begins anew)"
 )
 STARTED = re.compile(r"error: .+ too large for (?P<precision>\w+): (--precision=float32|look at )")
+EVALUATED = re.compile(
+    r"error: domain 'tiny': the network's answer to image \d+ is not finite .*: the images, or the weights of /\S+, "
+    "are too large for float32: look at "
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,6 +259,8 @@ def _diverged(stage, scene, place, last, counts):
         return f"diverged; with a smaller rate it ended with {done.returncode}: {done.stderr[-700:]!r}"
     counts["began anew"] = 1
     done = stage.run(scene.command(place / "anew", f"--learning_rate={SMALL_RATE}", "--weight_decay=0"))
+    if scene.precision != "float32" and _said(DIVERGED, done) and "that does not help, --precision=" in done.stderr:
+        return _in_float32(stage, scene, place, counts)
     if done.returncode:
         return f"diverged twice; anew with a smaller rate it ended with {done.returncode}: {done.stderr[-700:]!r}"
     return _ended_well(stage, scene, place / "anew", counts)
@@ -282,6 +288,9 @@ def _ended_well(stage, scene, place, counts):
     if not all(np.isfinite(value) for value in last.values()):
         return f"metrics are not finite: {last}"
     done = stage.run(scene.evaluating(place))
+    if scene.precision != "float32" and _said(EVALUATED, done):
+        counts["differs"] = 1  # on the way to an answer, ReLU makes zeros of negative infinities
+        return None
     if done.returncode:
         return f"its evaluation ended with {done.returncode}: {done.stderr[-700:]!r}"
     found = json.loads((place / "evaluation.json").read_text())["domains"]

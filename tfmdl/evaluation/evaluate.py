@@ -7,7 +7,7 @@ from collections import Counter
 from tfmdl import packs
 from tfmdl.counts import ParameterCount, count
 from tfmdl.data.pipeline import Source, evaluation_images
-from tfmdl.data.records import DatasetInfo
+from tfmdl.data.records import INFO_FILE, DatasetInfo
 from tfmdl.evaluation.accuracy import Evaluation, Tally
 from tfmdl.evaluation.answers import Answer, AnswerPicker
 from tfmdl.evaluation.predict import predict_alone, predict_mixed
@@ -79,6 +79,7 @@ def evaluate(config: EvaluationConfig, labels_required: bool = True, loaded: Loa
 
     Raises:
         FileNotFoundError, ValueError: if runs, data or labels are missing or do not belong together.
+        FloatingPointError: if an answer is not finite, naming domain, image and what was evaluated.
     """
     loaded = loaded or load(config)
     domains = [pack.domain for _, members in loaded for pack in members]
@@ -182,9 +183,16 @@ def _with_images(config, loaded, infos, pickers):
 
 def _predict(config, model, members, infos):
     sources = [_source(config, infos, pack) for pack in members]
-    if config.trunk:
-        yield from predict_mixed(model, sources)
-    else:
-        for source in sources:
-            predictions = predict_alone(model.tower(source.domain, gates=True), source)
-            yield from itertools.islice(predictions, config.batches)
+    try:
+        if config.trunk:
+            yield from predict_mixed(model, sources)
+        else:
+            for source in sources:
+                predictions = predict_alone(model.tower(source.domain, gates=True), source)
+                yield from itertools.islice(predictions, config.batches)
+    except FloatingPointError as error:
+        which = ", ".join([config.trunk] * bool(config.trunk) + [pack.path for pack in members])
+        raise FloatingPointError(
+            f"{error}: the images, or the weights of {which}, are too large for float32: look at these and at "
+            f"pixel_std in {INFO_FILE}"
+        ) from error

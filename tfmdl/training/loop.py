@@ -24,6 +24,8 @@ from tfmdl.training.run_folder import ResumeState, RunFolder, metric_variables
 from tfmdl.training.setup import Job, prepare
 from tfmdl.training.way_back import go_back
 
+_IN_FLOAT32 = "--precision=float32, in another --workdir, holds more"
+
 
 def train(config: RunConfig) -> None:
     """Trains what `config` asks for, going on from the last checkpoint of its workdir, and writes trunk and packs.
@@ -213,15 +215,17 @@ class Loop:
 
     def _diverged(self, what):
         last = self._last_checkpoint
+        advice = f"The same command with a lower --learning_rate {'goes on from there' if last else 'begins anew'}"
+        if self.job.config.precision != "float32":
+            advice += f"; where that does not help, {_IN_FLOAT32}"
         return FloatingPointError(
-            f"{what} at step {self.step}; last good checkpoint: {last or 'none was written'}. The same command with a "
-            f"lower --learning_rate {'goes on from there' if last else 'begins anew'}"
+            f"{what} at step {self.step}; last good checkpoint: {last or 'none was written'}. {advice}"
         )
 
     def _overflown(self, what):
         job = self.job
         if job.config.precision != "float32":
-            advice = "--precision=float32, in another --workdir, holds more"
+            advice = _IN_FLOAT32
         else:
             trunk = f"the trunk {job.trunk.path} and " if job.trunk else ""
             advice = f"look at {trunk}pixel_std in {job.config.data_dir}/{job.base}/{INFO_FILE}"
