@@ -221,10 +221,24 @@ def test_a_run_that_is_not_finished_goes_on_with_another_rate(config, tmp_path, 
 def test_what_overflows_before_the_first_update_is_not_put_on_the_rate(
     factor, precision, advice, added_config, trunk, tmp_path
 ):
-    tensors, header = read_tensors(trunk / "trunk.safetensors")
-    large = tmp_path / "trunk.safetensors"
-    scale = np.float32(factor)
-    write_tensors(large, {k: v * scale if k.endswith("kernel") else v for k, v in tensors.items()}, header)
-    config = dataclasses.replace(added_config, init_from=str(large), workdir=str(tmp_path / "run"))
+    config = on_larger_kernels(factor, added_config, trunk, tmp_path)
     with pytest.raises(FloatingPointError, match=advice):
         train(dataclasses.replace(config, precision=precision))
+
+
+@pytest.mark.slow
+def test_what_diverges_after_a_first_loss_of_no_sense_is_not_put_on_the_rate(added_config, trunk, tmp_path):
+    """Of a method that normalises by what the trunk has seen, and not by the images at hand."""
+    config = on_larger_kernels(100, added_config, trunk, tmp_path)
+    architecture = dataclasses.replace(config.architecture, method="classifier_only", options=None)
+    advice = r", after a loss of \de\+\d\d at step 1, at step \d+: .* too large for float32: look at the trunk "
+    with pytest.raises(FloatingPointError, match=advice):
+        train(dataclasses.replace(config, architecture=architecture))
+
+
+def on_larger_kernels(factor, config, trunk, folder):
+    tensors, header = read_tensors(trunk / "trunk.safetensors")
+    large = folder / "trunk.safetensors"
+    scale = np.float32(factor)
+    write_tensors(large, {k: v * scale if k.endswith("kernel") else v for k, v in tensors.items()}, header)
+    return dataclasses.replace(config, init_from=str(large), workdir=str(folder / "run"))

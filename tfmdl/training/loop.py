@@ -24,6 +24,7 @@ from tfmdl.training.run_folder import ResumeState, RunFolder, metric_variables
 from tfmdl.training.setup import Job, prepare
 from tfmdl.training.way_back import go_back
 
+_LARGE_LOSS = 1e6  # of a first step: no network begins so, unless its weights or the images are wrong
 _IN_FLOAT32 = "--precision=float32, in another --workdir, holds more"
 
 
@@ -135,6 +136,7 @@ class Loop:
         self._resumed = state
         self._last_checkpoint = state.checkpoint
         self._started = 0.0
+        self._first_loss = 0.0
 
     def epoch(self) -> dict[str, Evaluation]:
         """Trains to the end of the epoch, evaluates, and writes its line of metrics, then a checkpoint.
@@ -190,6 +192,8 @@ class Loop:
             raise self._overflown(lost)
         if lost:
             raise self._diverged(lost)
+        if self.step == 1:
+            self._first_loss = logs["loss"]
         self.progress.step(self.step, self.job.recipe.batch_size, logs)
         due = self.terminated() or self.step % self.job.config.checkpoint_every == 0
         # The checkpoint at the end of an epoch waits until the epoch's line is in metrics.jsonl.
@@ -214,6 +218,8 @@ class Loop:
             raise self._diverged(lost)
 
     def _diverged(self, what):
+        if self._first_loss > _LARGE_LOSS:
+            return self._overflown(f"{what}, after a loss of {self._first_loss:.0e} at step 1,")
         last = self._last_checkpoint
         advice = f"The same command with a lower --learning_rate {'goes on from there' if last else 'begins anew'}"
         if self.job.config.precision != "float32":
