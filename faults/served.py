@@ -74,7 +74,7 @@ class Version(Kind):
 
     name, weight, mib = "version", 2, 1024
     files = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
-    named = ("export/1",)
+    named = ("/export",)  # all of it where a version has no graph: it is none then
 
     def make(self, folder):
         _write_export(folder / "export")
