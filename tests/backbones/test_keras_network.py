@@ -249,6 +249,7 @@ def test_a_wiring_that_is_none_is_refused(change, message):
     [
         ("rescaled", lambda step: step["config"]["config"].update(offset=[0.0] * 1000), "its step rescaled: "),
         ("rescaled", lambda step: step["config"]["config"].update(odd=5), "step rescaled, a Rescaling, cannot be"),
+        ("rescaled", lambda step: step["config"]["config"].update(scale="half"), "step rescaled, .* expected numbers"),
         ("added", lambda step: step.update(args=["added"]), "its step added: "),
         ("features", lambda step: step["config"]["config"].update(keepdims=True), "must give 6 features of an image; "),
     ],

@@ -1,6 +1,7 @@
 """A network that Keras describes, layer by layer for several domains."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfmdl.backbones.backbone import Backbone
@@ -187,7 +188,16 @@ def _layer(step, dtype):
         if kind == "Normalization":
             # Built by its first call, its mean would be a tensor of the graph that is traced then, and of no other.
             layer.build((None, None, None, len(serialized["config"]["mean"])))
+        if kind == "Rescaling":
+            _check_numbers(layer.scale, layer.offset)
         return layer
     except Exception as error:  # of whatever class: its config is a file's
         told = " ".join(str(error).split())[:300]
         raise ValueError(f"step {step.name}, a {kind}, cannot be made by Keras {keras.__version__}: {told}") from error
+
+
+def _check_numbers(*values):
+    # Of a text TensorFlow says so when the network is called, not when it is traced.
+    for value in values:
+        if np.asarray(value).dtype.kind not in "iuf":
+            raise ValueError(f"expected numbers; received {value!r:.80}")
