@@ -191,7 +191,7 @@ def _predict(config, model, members, infos):
                 predictions = predict_alone(model.tower(source.domain, gates=True), source)
                 yield from itertools.islice(predictions, config.batches)
     except FloatingPointError as error:
-        which = ", ".join([config.trunk] * bool(config.trunk) + [pack.path for pack in members])
+        which = ", ".join(filter(None, (config.trunk, *(pack.path for pack in members))))
         raise FloatingPointError(
             f"{error}: the images, or the weights of {which}, are too large for float32: look at these and at "
             f"pixel_std in {INFO_FILE}"

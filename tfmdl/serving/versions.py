@@ -22,8 +22,10 @@ from tfmdl.serving.assets import GRAPH, MANIFEST, facts_path
 from tfmdl.typed import check_types
 
 # What TensorFlow raises where graph or values are not as they were written.
-_OF_DAMAGED = (tf.errors.OpError, OSError, DecodeError, ArithmeticError, AssertionError, AttributeError, LookupError)
-_OF_DAMAGED += (TypeError, ValueError)
+_OF_DAMAGED = (
+    *(tf.errors.OpError, OSError, DecodeError, ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(TypeError, ValueError),
+)
 
 
 def versions_of(export_dir: str | os.PathLike) -> dict[int, pathlib.Path]:

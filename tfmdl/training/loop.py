@@ -188,12 +188,12 @@ class Loop:
         self.board.after_step(self.step, logs)
         lost = None if math.isfinite(logs["loss"]) else f"the loss is {logs['loss']}"
         # Loss and statistics of the first step are of the weights that training begins with.
-        if self.step == 1 and (lost := lost or not_finite(backend.synced(self.job.network).non_trainable_variables)):
-            raise self._overflown(lost)
-        if lost:
-            raise self._diverged(lost)
         if self.step == 1:
             self._first_loss = logs["loss"]
+            if lost := lost or not_finite(backend.synced(self.job.network).non_trainable_variables):
+                raise self._overflown(lost)
+        if lost:
+            raise self._diverged(lost)
         self.progress.step(self.step, self.job.recipe.batch_size, logs)
         due = self.terminated() or self.step % self.job.config.checkpoint_every == 0
         # The checkpoint at the end of an epoch waits until the epoch's line is in metrics.jsonl.
