@@ -79,6 +79,9 @@ MAPS = {
     ),
     "low rank, one filter": lambda **kw: layers.DomainLowRankConv2D(1, DOMAINS, 2, **kw),
     "low rank separable, one filter": lambda **kw: layers.DomainLowRankSeparableConv2D(1, DOMAINS, 2, **kw),
+    "keras, pointwise, low rank, one filter": lambda **kw: layers.DomainKerasConv2D(
+        "pointwise", 1, DOMAINS, adjustment=layers.DomainLowRankUpdate(DOMAINS, 2, name="update"), **kw
+    ),
     "low rank separable of none": lambda **kw: layers.DomainLowRankSeparableConv2D(6, DOMAINS, {}, **kw),
     "keras, depthwise, low rank of some": lambda **kw: layers.DomainKerasConv2D(
         "depthwise", 4, DOMAINS, (3, 3), use_bias=True, shared=SOME, share_bias=SOME,

@@ -47,7 +47,8 @@ class DomainLowRankUpdate(keras.layers.Layer):
         As a matrix a kernel has its last axis for columns; a depthwise one, (height, width, channels, 1), its channels.
         """
         self._shape = tuple(shape)
-        columns = shape[-2] if len(shape) == 4 and shape[-1] == 1 else shape[-1]
+        # One of a single position, (1, 1, channels, filters), is a matrix already, also where it has one filter.
+        columns = shape[-2] if shape[-1] == 1 and math.prod(shape[:-2]) > 1 else shape[-1]
         rows = math.prod(shape) // columns
         rank_of = {domain: min(rank, rows, columns) for domain, rank in self._rank_of.items()}
         self.left.build({domain: (rows, rank) for domain, rank in rank_of.items()})
